@@ -1,0 +1,1 @@
+//! rosbag2 recordings: sqlite3 and mcap, split, zstd in every mode.

@@ -1,0 +1,1 @@
+//! Where tensors live: `auto`, `cpu` or `cuda:N`.

@@ -1,0 +1,1 @@
+//! Rotated bird's-eye and 3-D intersection over union.

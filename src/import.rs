@@ -1,0 +1,1 @@
+//! OpenPCDet and SparseKD checkpoints to model directories.

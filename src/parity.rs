@@ -1,0 +1,1 @@
+//! Our numbers against golden numbers, stage by stage.

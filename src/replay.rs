@@ -1,0 +1,1 @@
+//! A bag through the pipeline, and everything people look at afterwards.

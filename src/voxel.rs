@@ -1,0 +1,63 @@
+//! Points to pillars: the grid, its caps, and the plain voxeliser that is the oracle for the tensor one.
+
+mod pillarize;
+mod tensor;
+
+pub use pillarize::{Pillarizer, Pillars};
+pub use tensor::{PillarTensors, pillarize_on_device};
+
+use serde::{Deserialize, Serialize};
+
+/// The cells of a network's input. Every operation on it is f32, as in the reference.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grid {
+    /// Lower corner x, y, z in metres.
+    pub range_min: [f32; 3],
+    /// Upper corner x, y, z in metres.
+    pub range_max: [f32; 3],
+    /// Edge lengths of a cell in metres.
+    pub voxel_size: [f32; 3],
+    /// Number of cells along x, y, z: extent / voxel size, rounded.
+    pub shape: [usize; 3],
+}
+
+impl Grid {
+    /// Derives the cell counts from range (`[xmin, ymin, zmin, xmax, ymax, zmax]`) and cell size, both in metres.
+    pub fn new(range: [f32; 6], voxel_size: [f32; 3]) -> Self {
+        let range_min = [range[0], range[1], range[2]];
+        let range_max = [range[3], range[4], range[5]];
+        let shape = std::array::from_fn(|axis| {
+            let extent = f64::from(range_max[axis]) - f64::from(range_min[axis]);
+            (extent / f64::from(voxel_size[axis])).round() as usize
+        });
+        Self { range_min, range_max, voxel_size, shape }
+    }
+}
+
+/// How many points and pillars are kept; `None` keeps all (dynamic voxelisation).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VoxelCaps {
+    /// Points kept per pillar, in cloud order (T).
+    pub max_points_per_voxel: Option<usize>,
+    /// Pillars kept, in order of their first point.
+    pub max_voxels: Option<usize>,
+}
+
+/// Where the points of a cloud went. `received = out_of_range + in_pillars + over_point_cap + in_dropped_pillars`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct VoxelCounts {
+    /// Points given to the voxeliser.
+    pub received: usize,
+    /// Points outside the grid.
+    pub out_of_range: usize,
+    /// Points stored in pillars.
+    pub in_pillars: usize,
+    /// Points dropped because their pillar was full.
+    pub over_point_cap: usize,
+    /// Points dropped because their pillar came after the last one kept.
+    pub in_dropped_pillars: usize,
+    /// Pillars kept (P).
+    pub pillars: usize,
+    /// Pillars dropped by the cap.
+    pub dropped_pillars: usize,
+}

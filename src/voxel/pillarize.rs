@@ -1,0 +1,5 @@
+//! The plain voxeliser.
+/// Stub.
+pub struct Pillarizer;
+/// Stub.
+pub struct Pillars;

@@ -1,0 +1,14 @@
+//! The one integration crate: each further one would link libtorch again.
+#![allow(clippy::unwrap_used)]
+
+mod bag;
+mod cloud;
+mod import;
+mod node;
+mod parity;
+mod pipeline;
+mod postprocess;
+mod replay;
+mod support;
+mod synth;
+mod transport;
