@@ -11,6 +11,4 @@ pub mod param_value;
 
 pub mod args;
 
-pub mod params;
-
-pub mod config;
+pub mod output;

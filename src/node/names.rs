@@ -69,11 +69,8 @@ impl NodeName {
             None => None,
         };
         let namespace = self.namespace.trim_start_matches('/');
-        let substituted = private
-            .unwrap_or(topic)
-            .replace("{node}", &self.name)
-            .replace("{namespace}", namespace)
-            .replace("{ns}", namespace);
+        let substituted =
+            private.unwrap_or(topic).replace("{node}", &self.name).replace("{namespace}", namespace).replace("{ns}", namespace);
         let full = match private {
             Some("") => self.fully_qualified(),
             Some(_) => join(&self.fully_qualified(), &substituted),
