@@ -89,3 +89,30 @@ fn rank_of(value: f32) -> i32 {
     let bits = (value + 0.0).to_bits() as i32;
     bits ^ ((bits >> 31) & i32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn best_on_any_device_is_the_best_in_memory() {
+        // Whatever device runs it, the tensor version must order as the plain one does; the CPU shows it.
+        let mut values: Vec<f32> =
+            (0..50_000_u32).map(|idx| ((idx.wrapping_mul(2_654_435_761) >> 16) % 300) as f32 / 10.0 - 20.0).collect();
+        values[100] = f32::NAN;
+        values[200] = -f32::NAN;
+        values[300] = f32::INFINITY;
+        values[400] = -0.0;
+        values[500] = f32::NEG_INFINITY;
+        let rising: Vec<f32> = (0..50_000).map(|idx| idx as f32).collect();
+        for values in [values, rising, vec![1.0; 50_000]] {
+            let flat = Tensor::from_slice(&values);
+            for max_peaks in [0, 1, 500, 7_000, 50_000, 60_000] {
+                let in_memory = Vec::<i64>::try_from(best_in_memory(&flat, max_peaks).unwrap()).unwrap();
+                let on_device = Vec::<i64>::try_from(best_on_device(&flat, max_peaks).unwrap()).unwrap();
+                assert_eq!(in_memory, on_device, "{max_peaks}");
+            }
+        }
+    }
+}
