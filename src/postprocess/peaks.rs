@@ -105,8 +105,9 @@ mod tests {
         values[300] = f32::INFINITY;
         values[400] = -0.0;
         values[500] = f32::NEG_INFINITY;
+        let neighbours: Vec<f32> = (0..50_000_u32).map(|idx| f32::from_bits(0xBF80_0000 - idx * 7_919 % 50_000)).collect();
         let rising: Vec<f32> = (0..50_000).map(|idx| idx as f32).collect();
-        for values in [values, rising, vec![1.0; 50_000]] {
+        for values in [values, neighbours, rising, vec![1.0; 50_000]] {
             let flat = Tensor::from_slice(&values);
             for max_peaks in [0, 1, 500, 7_000, 50_000, 60_000] {
                 let in_memory = Vec::<i64>::try_from(best_in_memory(&flat, max_peaks).unwrap()).unwrap();
