@@ -78,7 +78,14 @@ pub fn parse_checkpoint(bytes: &[u8]) -> Result<Checkpoint, CheckpointError> {
         }
     }
     let format = container.format;
-    Ok(Checkpoint { format, tensors, epoch: index.epoch, iteration: index.iteration, version: index.version, skipped: index.skipped })
+    Ok(Checkpoint {
+        format,
+        tensors,
+        epoch: index.epoch,
+        iteration: index.iteration,
+        version: index.version,
+        skipped: index.skipped,
+    })
 }
 
 /// The checkpoint's dict, sorted out before any tensor is made.

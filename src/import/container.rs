@@ -247,9 +247,8 @@ fn read_entry(
 }
 
 fn open_legacy(bytes: &[u8]) -> Result<Container<'_>, ContainerError> {
-    let next = |start: usize, part: &'static str| {
-        read_pickle(bytes, start).map_err(|source| ContainerError::Pickle { part, source })
-    };
+    let next =
+        |start: usize, part: &'static str| read_pickle(bytes, start).map_err(|source| ContainerError::Pickle { part, source });
     let wrong = |part, found: String, expected: &str| ContainerError::Legacy { part, found, expected: expected.to_owned() };
 
     let magic = next(0, "legacy magic number")?;

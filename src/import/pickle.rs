@@ -83,7 +83,7 @@ pub struct Pickle {
 
 /// Why a pickle was refused, and where.
 #[derive(Debug, thiserror::Error)]
-#[error("byte {at} of the pickle: {problem}")]
+#[error("byte {at}: {problem}")]
 pub struct PickleError {
     /// Position of the opcode, counted from the start of the file or zip entry.
     pub at: usize,

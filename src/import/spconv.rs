@@ -116,13 +116,16 @@ fn agrees(layout: SparseLayout, shape: &[i64], outputs: Option<i64>) -> bool {
 /// Length of the layer's bias, or of the norm behind it: `X.0.weight` has `X.1`, `X.conv1.weight` has `X.bn1`.
 fn output_channels(name: &str, weights: &Weights) -> Option<i64> {
     let layer = name.strip_suffix(".weight")?;
+    let bias = weights.get(&format!("{layer}.bias"));
+    bias.or_else(|| weights.get(&format!("{}.running_mean", norm_behind(layer)?))).and_then(vector_length)
+}
+
+fn norm_behind(layer: &str) -> Option<String> {
     let (parent, last) = layer.rsplit_once('.')?;
-    let norm = match (last.parse::<u32>(), last.strip_prefix("conv")) {
-        (Ok(index), _) => format!("{parent}.{}.running_mean", index.checked_add(1)?),
-        (_, Some(index)) => format!("{parent}.bn{index}.running_mean"),
-        _ => return weights.get(&format!("{layer}.bias")).and_then(vector_length),
-    };
-    [format!("{layer}.bias"), norm].iter().find_map(|name| weights.get(name)).and_then(vector_length)
+    match last.strip_prefix("conv") {
+        Some(index) => Some(format!("{parent}.bn{index}")),
+        None => Some(format!("{parent}.{}", last.parse::<u32>().ok()?.checked_add(1)?)),
+    }
 }
 
 fn vector_length(tensor: &Tensor) -> Option<i64> {

@@ -275,9 +275,8 @@ fn rebuild_tensor(args: &[Value], heap: &Heap) -> Result<TensorView, PickleProbl
         ));
     }
     let available = slice.end - slice.start;
-    let reach = size.iter().zip(&stride).try_fold(offset, |reach, (&n, &step)| {
-        reach.checked_add(n.saturating_sub(1).checked_mul(step)?)
-    });
+    let reach =
+        size.iter().zip(&stride).try_fold(offset, |reach, (&n, &step)| reach.checked_add(n.saturating_sub(1).checked_mul(step)?));
     let needed = if size.contains(&0) { Some(offset) } else { reach.and_then(|last| last.checked_add(1)) };
     if needed.is_none_or(|needed| needed > available) {
         return Err(bad(
