@@ -25,8 +25,8 @@ pub struct Decoded {
 /// Boxes of peaks, filtered.
 ///
 /// `regression` `[M, 8]` holds the raw head outputs at the peaks: offset of the centre in cells (x, y), z of the centre in
-/// metres, logarithms of length, width and height in metres, cosine and sine of the heading. `stride` is the number of input cells
-/// per cell of the head maps along x and y (1 for pillars).
+/// metres, logarithms of length, width and height in metres, cosine and sine of the heading. `stride` is the number of input
+/// cells per cell of the head maps along x and y (1 for pillars).
 ///
 /// Kept are boxes whose score exceeds the threshold of their class and that of their distance, and whose centre lies in
 /// `center_limit`, borders included. Arithmetic is f32, as in the paper's code: x = (col + dx) * stride * voxel_x + range_min_x.
