@@ -4,7 +4,7 @@ mod pillarize;
 mod tensor;
 
 pub use pillarize::{Pillarizer, Pillars};
-pub use tensor::{PillarTensors, pillarize_on_device};
+pub use tensor::{PillarTensors, pillarize_by_sort, pillarize_on_device};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,33 @@ impl Grid {
             (extent / f64::from(voxel_size[axis])).round() as usize
         });
         Self { range_min, range_max, voxel_size, shape }
+    }
+
+    /// The cell (x, y, z) of a point, or `None` outside the grid.
+    ///
+    /// x and y are tested against the range as well, borders inclusive: rounding in the division could otherwise let points
+    /// just beyond the border in.
+    #[inline]
+    pub fn cell_of(&self, point: [f32; 3]) -> Option<[usize; 3]> {
+        let inside = |axis: usize| self.range_min[axis] <= point[axis] && point[axis] <= self.range_max[axis];
+        if !inside(0) || !inside(1) {
+            return None;
+        }
+        let mut cell = [0; 3];
+        for axis in 0..3 {
+            let position = ((point[axis] - self.range_min[axis]) / self.voxel_size[axis]).floor();
+            if !(position >= 0.0 && position < self.shape[axis] as f32) {
+                return None;
+            }
+            cell[axis] = position as usize;
+        }
+        Some(cell)
+    }
+
+    /// Row-major number of a cell (x, y, z): x runs fastest.
+    #[inline]
+    pub fn key(&self, cell: [usize; 3]) -> usize {
+        (cell[2] * self.shape[1] + cell[1]) * self.shape[0] + cell[0]
     }
 }
 

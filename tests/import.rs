@@ -1,1 +1,3 @@
-//! Tests of `import`.
+//! Tests of `import`, `model::directory` and `model::init`.
+
+mod init;

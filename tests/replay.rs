@@ -1,1 +1,3 @@
-//! Tests of `replay`.
+//! Bag replay and its pictures.
+
+mod pictures;

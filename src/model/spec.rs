@@ -157,24 +157,205 @@ pub enum SpecError {
         /// The parser's words, with line and column.
         message: String,
     },
-    /// A value that breaks a rule.
-    #[error("{origin}: {key} = {value}: {rule}")]
-    Value {
+    /// Values that break rules, all of them.
+    #[error("{origin}: {}", .problems.join("; "))]
+    Values {
         /// File or name of the spec.
         origin: String,
-        /// Path of the key.
-        key: String,
-        /// The value found.
-        value: String,
-        /// The rule it breaks.
-        rule: String,
+        /// One `key = value: rule` each.
+        problems: Vec<String>,
     },
     /// No spec of that name is built in.
-    #[error("no built-in spec is called `{name}`; there are: {known}")]
+    #[error("no built-in spec is called `{name}`; there are: {}", ModelSpec::builtin_names().join(", "))]
     UnknownName {
         /// What was asked for.
         name: String,
-        /// The names there are.
-        known: String,
     },
+}
+
+/// The specs of `config/models`, part of the binary so that it works from any folder.
+const BUILTIN: [(&str, &str); 7] = [
+    ("cp-pillar", include_str!("../../config/models/cp-pillar.yaml")),
+    ("cp-pillar-v0.4", include_str!("../../config/models/cp-pillar-v0.4.yaml")),
+    ("cp-pillar-v0.48", include_str!("../../config/models/cp-pillar-v0.48.yaml")),
+    ("cp-pillar-v0.64", include_str!("../../config/models/cp-pillar-v0.64.yaml")),
+    ("cp-pillar-v0.64-s", include_str!("../../config/models/cp-pillar-v0.64-s.yaml")),
+    ("cp-pillar-v0.64-xs", include_str!("../../config/models/cp-pillar-v0.64-xs.yaml")),
+    ("cp-pillar-v0.64-xxs", include_str!("../../config/models/cp-pillar-v0.64-xxs.yaml")),
+];
+
+impl ModelSpec {
+    /// Names of the built-in specs.
+    pub fn builtin_names() -> Vec<&'static str> {
+        BUILTIN.iter().map(|(name, _)| *name).collect()
+    }
+
+    /// The built-in spec of that name.
+    ///
+    /// # Errors
+    /// [`SpecError::UnknownName`] with the names there are.
+    pub fn builtin(name: &str) -> Result<Self, SpecError> {
+        match BUILTIN.iter().find(|(known, _)| *known == name) {
+            Some((_, text)) => Self::from_yaml(text, name),
+            None => Err(SpecError::UnknownName { name: name.to_owned() }),
+        }
+    }
+
+    /// Parses and checks a `spec.yaml`; `origin` names it in errors.
+    ///
+    /// # Errors
+    /// [`SpecError::Syntax`] for unknown keys and wrong types, [`SpecError::Values`] with every rule that is broken.
+    pub fn from_yaml(text: &str, origin: &str) -> Result<Self, SpecError> {
+        let spec: Self = serde_saphyr::from_str(text)
+            .map_err(|error| SpecError::Syntax { origin: origin.to_owned(), message: error.to_string() })?;
+        spec.check(origin)?;
+        Ok(spec)
+    }
+
+    /// The text of a `spec.yaml` that [`Self::from_yaml`] reads back to an equal spec.
+    ///
+    /// # Errors
+    /// [`SpecError::Syntax`] when a value cannot be written.
+    pub fn to_yaml(&self) -> Result<String, SpecError> {
+        serde_saphyr::to_string(self).map_err(|error| SpecError::Syntax { origin: self.name.clone(), message: error.to_string() })
+    }
+
+    /// The grid in the arithmetic of the voxeliser.
+    pub fn grid(&self) -> Grid {
+        Grid::new(self.grid.range, self.grid.voxel_size)
+    }
+
+    /// The caps of the voxeliser.
+    pub fn caps(&self) -> VoxelCaps {
+        VoxelCaps { max_points_per_voxel: self.grid.max_points_per_voxel, max_voxels: self.grid.max_voxels }
+    }
+
+    /// Checks every rule that types cannot hold.
+    ///
+    /// # Errors
+    /// [`SpecError::Values`] with one entry for each broken rule.
+    pub fn check(&self, origin: &str) -> Result<(), SpecError> {
+        let mut problems = Vec::new();
+        let mut rule = |holds: bool, key: &str, value: &dyn std::fmt::Debug, rule: &str| {
+            if !holds {
+                problems.push(format!("{key} = {value:?}: {rule}"));
+            }
+        };
+        rule(self.format == 1, "format", &self.format, "this build reads format 1");
+        rule(!self.classes.is_empty(), "classes", &self.classes, "needs at least one class");
+        let distinct: std::collections::BTreeSet<_> = self.classes.iter().collect();
+        rule(distinct.len() == self.classes.len(), "classes", &self.classes, "names must differ");
+        self.check_input(&mut rule);
+        self.check_grid(&mut rule);
+        match &self.network {
+            NetworkSpec::Pillar(pillar) => pillar.check(&self.grid(), &mut rule),
+        }
+        self.postprocess.check(&self.classes, &mut rule);
+        if problems.is_empty() { Ok(()) } else { Err(SpecError::Values { origin: origin.to_owned(), problems }) }
+    }
+
+    fn check_input(&self, rule: Rule<'_>) {
+        let features = &self.input.features;
+        rule(features.starts_with(&[Feature::X, Feature::Y, Feature::Z]), "input.features", features, "must begin with x, y, z");
+        let distinct: std::collections::BTreeSet<_> = features.iter().collect();
+        rule(distinct.len() == features.len(), "input.features", features, "columns must differ");
+        for (feature, value) in &self.input.fill_absent {
+            let fillable = features[3.min(features.len())..].contains(feature);
+            rule(fillable, "input.fill_absent", feature, "must be one of input.features after x, y, z");
+            rule(value.is_finite(), "input.fill_absent", value, "must be finite");
+        }
+        if let IntensityMode::Scale(factor) | IntensityMode::ScaleTanh(factor) = self.input.intensity {
+            rule(factor.is_finite() && factor > 0.0, "input.intensity", &factor, "the factor must be positive and finite");
+        }
+    }
+
+    fn check_grid(&self, rule: Rule<'_>) {
+        let GridSpec { range, voxel_size, max_points_per_voxel, max_voxels } = &self.grid;
+        for (axis, name) in ["x", "y", "z"].iter().enumerate() {
+            let extent = f64::from(range[axis + 3]) - f64::from(range[axis]);
+            let cells = extent / f64::from(voxel_size[axis]);
+            let valid = extent.is_finite() && extent > 0.0 && voxel_size[axis] > 0.0;
+            rule(valid, "grid.range", range, &format!("{name} needs min < max and a positive voxel_size, all finite"));
+            let whole = (cells - cells.round()).abs() < 1e-3 && (1.0..=8192.0).contains(&cells.round());
+            rule(
+                !valid || whole,
+                "grid.voxel_size",
+                voxel_size,
+                &format!("must divide the range along {name} into 1 to 8192 whole cells, gives {cells:.4}"),
+            );
+        }
+        rule(*max_points_per_voxel != Some(0), "grid.max_points_per_voxel", max_points_per_voxel, "must be at least 1");
+        rule(*max_voxels != Some(0), "grid.max_voxels", max_voxels, "must be at least 1");
+    }
+}
+
+/// Takes whether a rule holds, the key, its value, and the rule in words.
+type Rule<'a> = &'a mut dyn FnMut(bool, &str, &dyn std::fmt::Debug, &str);
+
+impl PillarNetSpec {
+    fn check(&self, grid: &Grid, rule: Rule<'_>) {
+        let key = "network.pillar.vfe_filters";
+        rule(self.vfe_filters.len() == 2, key, &self.vfe_filters, "needs two layers");
+        rule(self.vfe_filters.iter().all(|c| (1..=4096).contains(c)), key, &self.vfe_filters, "channels are 1 to 4096");
+        rule(self.vfe_filters.first().is_none_or(|c| c % 2 == 0), key, &self.vfe_filters, "the first layer's count must be even");
+        rule((1..=4096).contains(&self.head_channels), "network.pillar.head_channels", &self.head_channels, "1 to 4096");
+        rule(grid.shape[2] == 1, "grid.voxel_size", &grid.voxel_size, "pillars need exactly one cell along z");
+        let b = &self.backbone_2d;
+        let n = b.layer_nums.len();
+        let lengths = [b.strides.len(), b.filters.len(), b.upsample_strides.len(), b.upsample_filters.len()];
+        let key = "network.pillar.backbone_2d";
+        rule(n > 0 && lengths.iter().all(|len| *len == n), key, &lengths, "every list needs one entry per block");
+        let counts = b.filters.iter().chain(&b.upsample_filters);
+        rule(counts.clone().all(|c| (1..=4096).contains(c)), key, b, "channels are 1 to 4096");
+        rule(b.layer_nums.iter().all(|layers| *layers <= 64), key, &b.layer_nums, "at most 64 layers a block");
+        let mut total = 1;
+        for (stride, up) in b.strides.iter().zip(&b.upsample_strides) {
+            rule((1..=8).contains(stride), key, stride, "strides are 1 to 8");
+            total *= (*stride).clamp(1, 8);
+            rule(total == *up, key, up, &format!("upsample_stride must undo the strides so far ({total})"));
+        }
+        for axis in 0..2 {
+            let cells = grid.shape[axis];
+            rule(
+                cells as i64 % total == 0,
+                "grid.range",
+                &cells,
+                &format!("cells must be a multiple of the strides' product {total}"),
+            );
+        }
+    }
+}
+
+impl PostprocessSpec {
+    fn check(&self, classes: &[String], rule: Rule<'_>) {
+        rule((1..=4096).contains(&self.max_peaks), "postprocess.max_peaks", &self.max_peaks, "1 to 4096");
+        let score = |s: f32| (0.0..1.0).contains(&s);
+        rule(score(self.score_threshold), "postprocess.score_threshold", &self.score_threshold, "0 <= score < 1");
+        for (class, threshold) in &self.class_score_thresholds {
+            let key = "postprocess.class_score_thresholds";
+            rule(classes.contains(class), key, class, "no such class");
+            rule(score(*threshold), key, threshold, "0 <= score < 1");
+        }
+        let key = "postprocess.distance_score_thresholds";
+        for entry in &self.distance_score_thresholds {
+            rule(score(entry.score) && entry.from_m >= 0.0, key, entry, "0 <= score < 1 and from_m >= 0");
+        }
+        let sorted = self.distance_score_thresholds.windows(2).all(|pair| pair[0].from_m < pair[1].from_m);
+        rule(sorted, key, &self.distance_score_thresholds, "from_m must increase");
+        for axis in 0..3 {
+            let (low, high) = (self.center_limit[axis], self.center_limit[axis + 3]);
+            rule(low < high, "postprocess.center_limit", &self.center_limit, "min < max on each axis");
+        }
+        let (NmsSpec::Rotated { max_before, max_after, .. } | NmsSpec::Circle { max_before, max_after, .. }) = self.nms;
+        rule((1..=4096).contains(&max_before), "postprocess.nms.max_before", &max_before, "1 to 4096");
+        rule((1..=4096).contains(&max_after), "postprocess.nms.max_after", &max_after, "1 to 4096");
+        match self.nms {
+            NmsSpec::Rotated { iou, .. } => {
+                rule((0.0..=2.0).contains(&iou), "postprocess.nms.iou", &iou, "0 to 2 (above 1: no suppression)")
+            }
+            NmsSpec::Circle { radius_m, .. } => {
+                rule(radius_m.is_finite() && radius_m >= 0.0, "postprocess.nms.radius_m", &radius_m, "0 or more");
+            }
+        }
+    }
 }

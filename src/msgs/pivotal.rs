@@ -1,0 +1,45 @@
+//! Our own messages, defined in `msg/` at the top of the repository.
+
+use serde::{Deserialize, Serialize};
+
+use super::std_msgs::Header;
+use super::{Message, MsgType, definition};
+
+/// What became of one cloud. `msg/FrameReport.msg` says what each field counts.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct FrameReport {
+    pub header: Header,
+    pub points_received: u32,
+    pub points_non_finite: u32,
+    pub points_out_of_range: u32,
+    pub points_in_pillars: u32,
+    pub points_over_cap: u32,
+    pub points_in_dropped_pillars: u32,
+    pub pillars: u32,
+    pub pillars_dropped: u32,
+    pub candidates: u32,
+    pub detections: u32,
+    pub clouds_overwritten: u64,
+    pub clouds_failed: u64,
+    pub decode_ms: f64,
+    pub voxelize_ms: f64,
+    pub vfe_ms: f64,
+    pub scatter_ms: f64,
+    pub backbone_ms: f64,
+    pub head_ms: f64,
+    pub postprocess_ms: f64,
+    pub total_ms: f64,
+    pub latency_ms: f64,
+    pub max_scores: Vec<f32>,
+    pub flags: Vec<String>,
+}
+
+impl Message for FrameReport {
+    const TYPE: MsgType = MsgType {
+        ros: "pivotal/msg/FrameReport",
+        dds: "pivotal::msg::dds_::FrameReport_",
+        definition: definition!("../../msg/FrameReport.msg", "std_msgs/Header", "builtin_interfaces/Time"),
+        type_hash: "RIHS01_a8ac12bfd559fef0fcce4161ece1b8dc3ca4d2f2fedb724bff6cf3d49e5f3024",
+    };
+}
