@@ -1,14 +1,22 @@
 //! The networks, their spec, and the directory both live in.
 
+pub mod backbone;
+pub mod center_head;
 pub mod directory;
+pub mod fused;
 pub mod init;
+pub mod layers;
 pub mod params;
+pub mod pillar_net;
+pub mod pillar_vfe;
 pub mod spec;
 
-use params::ParamDecl;
+use params::{ParamDecl, Params};
 use spec::ModelSpec;
 
 /// Every tensor the network of a spec needs, in the reference's order.
-pub fn expected_params(_spec: &ModelSpec) -> Vec<ParamDecl> {
-    unimplemented!("the lead writes this")
+pub fn expected_params(spec: &ModelSpec) -> Vec<ParamDecl> {
+    let params = Params::list();
+    let _ = pillar_net::PillarNet::new(&params, spec);
+    params.into_decls()
 }

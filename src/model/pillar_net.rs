@@ -1,0 +1,61 @@
+//! CP-Pillar and its students, layer by layer as the reference runs them. Training and parity use this one; the node uses
+//! [`super::fused`], which must agree with it.
+
+use tch::Tensor;
+
+use super::backbone::{Backbone, BackboneTrace};
+use super::center_head::{CenterHead, HeadMaps};
+use super::layers::Mode;
+use super::params::Params;
+use super::pillar_vfe::{PaddedPillars, PillarVfe, VfeTrace, scatter};
+use super::spec::{ModelSpec, NetworkSpec};
+use crate::voxel::Grid;
+
+/// The plain network.
+#[derive(Debug)]
+pub struct PillarNet {
+    /// Points to pillar features.
+    pub vfe: PillarVfe,
+    /// The 2-D part.
+    pub backbone: Backbone,
+    /// Heat map and boxes.
+    pub head: CenterHead,
+    grid: Grid,
+}
+
+/// Everything a forward pass met, for parity and distillation.
+#[derive(Debug)]
+pub struct PillarNetTrace {
+    /// Pillar features.
+    pub vfe: VfeTrace,
+    /// `[B, C, H, W]`.
+    pub spatial_features: Tensor,
+    /// The 2-D part.
+    pub backbone: BackboneTrace,
+    /// Raw head outputs.
+    pub head: HeadMaps,
+}
+
+impl PillarNet {
+    /// Builds the network of a spec from named tensors.
+    pub fn new(params: &Params<'_>, spec: &ModelSpec) -> Self {
+        let NetworkSpec::Pillar(net) = &spec.network;
+        let grid = spec.grid();
+        let c_pillar = net.vfe_filters[net.vfe_filters.len() - 1];
+        Self {
+            vfe: PillarVfe::new(params, &grid, spec.input.features.len(), &net.vfe_filters),
+            backbone: Backbone::new(params, &net.backbone_2d, c_pillar),
+            head: CenterHead::new(params, net.backbone_2d.upsample_filters.iter().sum(), net.head_channels, spec.classes.len()),
+            grid,
+        }
+    }
+
+    /// A batch of pillars through all layers.
+    pub fn forward(&self, pillars: &PaddedPillars, mode: Mode) -> PillarNetTrace {
+        let vfe = self.vfe.forward(pillars, mode);
+        let spatial_features = scatter(&vfe.pillar_features, &pillars.coords, pillars.batch_size, &self.grid);
+        let backbone = self.backbone.forward(&spatial_features, mode);
+        let head = self.head.forward(&backbone.spatial_features_2d, mode);
+        PillarNetTrace { vfe, spatial_features, backbone, head }
+    }
+}
