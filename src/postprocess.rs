@@ -1,4 +1,15 @@
 //! Head maps to detections: peaks, boxes, filters, suppression.
+//!
+//! [`top_peaks`] picks the best cells of the heat map, the caller gathers the regression maps there, [`decode_boxes`] turns
+//! both into boxes and applies the thresholds, [`suppress`] drops those that a better box covers.
+
+mod boxes;
+mod nms;
+mod peaks;
+
+pub use boxes::{Decoded, decode_boxes};
+pub use nms::suppress;
+pub use peaks::{Peaks, top_peaks};
 
 use crate::geometry::Box3d;
 
@@ -11,4 +22,30 @@ pub struct Detection {
     pub score: f32,
     /// Index into the spec's `classes`, from 0.
     pub class_idx: usize,
+}
+
+/// Why maps could not be turned into detections.
+#[derive(Debug, thiserror::Error)]
+pub enum PostprocessError {
+    /// A tensor does not have the shape the stage takes.
+    #[error("{tensor} has shape {got:?}, expected {expected}")]
+    Shape {
+        /// Which tensor.
+        tensor: &'static str,
+        /// The shape in words.
+        expected: String,
+        /// The shape found.
+        got: Vec<i64>,
+    },
+    /// A peak names a class that the spec does not have.
+    #[error("a peak is of class {got}, the spec has {expected} classes")]
+    Class {
+        /// Number of classes of the spec.
+        expected: usize,
+        /// Class index of the peak.
+        got: i64,
+    },
+    /// libtorch refused something.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
 }
