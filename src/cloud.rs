@@ -1,6 +1,13 @@
 //! Point clouds as the pipeline sees them: finite points, known columns, float32.
 
+pub mod decode;
+mod error;
 pub mod layout;
+mod source;
+
+pub use error::CloudError;
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +31,26 @@ pub enum Feature {
     TimeOffset,
 }
 
+impl Feature {
+    /// The name used in specs and messages to people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Feature::X => "x",
+            Feature::Y => "y",
+            Feature::Z => "z",
+            Feature::Intensity => "intensity",
+            Feature::Elongation => "elongation",
+            Feature::TimeOffset => "time_offset",
+        }
+    }
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// What is done to the sensor's intensity before the network sees it; the weights dictate it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -36,6 +63,18 @@ pub enum IntensityMode {
     Scale(f32),
     /// `tanh(factor * intensity)`: an 8-bit sensor for weights made from Waymo.
     ScaleTanh(f32),
+}
+
+impl IntensityMode {
+    /// The network's intensity for the sensor's.
+    pub fn apply(self, raw: f32) -> f32 {
+        match self {
+            IntensityMode::Raw => raw,
+            IntensityMode::Tanh => raw.tanh(),
+            IntensityMode::Scale(factor) => factor * raw,
+            IntensityMode::ScaleTanh(factor) => (factor * raw).tanh(),
+        }
+    }
 }
 
 /// One cloud, decoded: every value is finite.

@@ -12,3 +12,9 @@ pub mod param_value;
 pub mod args;
 
 pub mod output;
+
+pub mod param_rule;
+
+pub mod params;
+
+pub mod config;

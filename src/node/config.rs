@@ -1,0 +1,337 @@
+//! From parameter sources to a checked configuration: every problem is found and reported at once, nothing is repaired.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::args::ParamSource;
+use super::param_rule::parse_fill;
+use super::param_value::{ParamFileError, ParamValue, node_pattern_matches, read_param_file};
+use super::params::{DECLARATIONS, Declaration};
+use crate::cloud::{Feature, IntensityMode};
+use crate::model::spec::ModelSpec;
+use crate::pipeline::{PipelineOptions, Precision};
+use crate::postprocess::Detection;
+
+/// The node's parameters after validation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeConfig {
+    /// Where the model lies.
+    pub model_dir: PathBuf,
+    /// Device and arithmetic.
+    pub pipeline: PipelineOptions,
+    /// CPU threads of inference; libtorch's choice when `None`.
+    pub num_threads: Option<i32>,
+    /// Whether lost clouds are asked for again.
+    pub input_reliable: bool,
+    /// Clouds kept while one is processed.
+    pub input_depth: usize,
+    /// How clouds are read.
+    pub cloud: CloudConfig,
+    /// What is published of the pipeline's boxes.
+    pub filter: OutputFilter,
+    /// Whether `~/output/markers` exists.
+    pub publish_markers: bool,
+    /// Whether `~/output/report` exists.
+    pub publish_report: bool,
+    /// Seconds; 0 is forever.
+    pub marker_lifetime_s: f64,
+    /// Inference also when nobody listens.
+    pub process_without_subscribers: bool,
+    /// Between two diagnostics of the same level.
+    pub diagnostics_period: Duration,
+    /// Silence after which the input is stale.
+    pub input_timeout: Duration,
+    /// Diagnostics carry the newest cloud's stamp, not the system's time.
+    pub use_sim_time: bool,
+}
+
+/// What is different about this sensor's clouds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CloudConfig {
+    /// Larger clouds are refused.
+    pub max_points: usize,
+    /// Instead of the model's.
+    pub intensity: Option<IntensityMode>,
+    /// Names of fields that do not have one of the usual names.
+    pub fields: BTreeMap<Feature, String>,
+    /// Constants for features that the sensor lacks.
+    pub fill_absent: BTreeMap<Feature, f32>,
+}
+
+/// What of the pipeline's boxes is published. Each is a choice among finished boxes, so it can only leave boxes out.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct OutputFilter {
+    /// Boxes with this score or less are left out.
+    pub score_threshold: Option<f32>,
+    /// Only these classes; all when empty.
+    pub classes: Vec<String>,
+    /// Only so many, best first.
+    pub max_detections: Option<usize>,
+}
+
+/// A parameter that stops the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParamProblem {
+    /// The parameter's name.
+    pub key: String,
+    /// Its value as YAML.
+    pub value: String,
+    /// The rule it breaks.
+    pub rule: String,
+    /// Where it was set.
+    pub origin: String,
+}
+
+impl fmt::Display for ParamProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, value, rule, origin } = self;
+        write!(f, "parameter `{key}` = {value} ({origin}): {rule}")
+    }
+}
+
+/// Why the node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A parameter file cannot be used.
+    #[error(transparent)]
+    File(#[from] ParamFileError),
+    /// All parameters that are wrong.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Params(Vec<ParamProblem>),
+}
+
+/// Every declared parameter's value and where it came from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResolvedParams {
+    values: BTreeMap<&'static str, (ParamValue, String)>,
+    /// Things the user should know although they are no errors.
+    pub notices: Vec<String>,
+}
+
+impl ResolvedParams {
+    /// Merges the sources for the node of this full name; later ones win, what is set nowhere has its default.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for unreadable files, and for all unknown names, wrong types and broken rules together.
+    pub fn new(sources: &[ParamSource], fully_qualified_node: &str) -> Result<Self, ConfigError> {
+        let (assignments, notices) = collect(sources, fully_qualified_node)?;
+        let mut values: BTreeMap<_, _> = DECLARATIONS
+            .iter()
+            .map(|declaration| (declaration.name, (declaration.default.to_value(), "default".to_owned())))
+            .collect();
+        let mut problems = Vec::new();
+        for (name, (value, origin)) in assignments {
+            match declaration(&name) {
+                None => {
+                    let rule = "is not a parameter of this node; `detector_node params` lists them".to_owned();
+                    problems.push(ParamProblem { key: name, value: value.to_string(), rule, origin });
+                }
+                Some(declaration) => {
+                    values.insert(declaration.name, (value, origin));
+                }
+            }
+        }
+        for (name, (value, origin)) in &mut values {
+            match declaration(name).map(|declaration| declaration.check(value)) {
+                Some(Ok(typed)) => *value = typed,
+                Some(Err(rule)) => {
+                    problems.push(ParamProblem {
+                        key: (*name).to_owned(),
+                        value: value.to_string(),
+                        rule,
+                        origin: origin.clone(),
+                    });
+                }
+                None => {}
+            }
+        }
+        let resolved = Self { values, notices };
+        if problems.is_empty() {
+            problems.extend(resolved.contradictions());
+        }
+        if problems.is_empty() { Ok(resolved) } else { Err(ConfigError::Params(problems)) }
+    }
+
+    /// Name and value of every parameter, in the order of the names.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &ParamValue)> {
+        self.values.iter().map(|(name, (value, _))| (*name, value))
+    }
+
+    /// Rules that join several parameters.
+    fn contradictions(&self) -> Option<ParamProblem> {
+        let mode = self.string("intensity_mode");
+        let is_scaled = mode == "scale" || mode == "scale_tanh";
+        let rule = format!("must stay 1.0 with intensity_mode `{mode}`, which has no factor");
+        (!is_scaled && self.double("intensity_factor") != 1.0).then(|| self.problem("intensity_factor", rule))
+    }
+
+    /// Parameters that do not fit the model.
+    ///
+    /// # Errors
+    /// [`ConfigError::Params`] for classes the model does not have, and for a score threshold below the model's own: boxes
+    /// under that one no longer exist when the node filters.
+    pub fn check_against(&self, spec: &ModelSpec) -> Result<(), ConfigError> {
+        let mut problems = Vec::new();
+        for unknown in self.strings("classes").iter().filter(|name| !spec.classes.contains(name)) {
+            let rule = format!("`{unknown}` is not a class of model `{}`, which has {}", spec.name, spec.classes.join(", "));
+            problems.push(self.problem("classes", rule));
+        }
+        let threshold = self.double("score_threshold");
+        let lowest = spec.postprocess.class_score_thresholds.values().copied().fold(spec.postprocess.score_threshold, f32::min);
+        if threshold > 0.0 && (threshold as f32) < lowest {
+            let rule = format!("can only raise the threshold of model `{}`, which is {lowest}; 0 leaves it as it is", spec.name);
+            problems.push(self.problem("score_threshold", rule));
+        }
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError::Params(problems)) }
+    }
+
+    /// The parameters in the types the node works with.
+    pub fn to_config(&self) -> NodeConfig {
+        let non_zero = |name| Some(self.integer(name)).filter(|value| *value > 0);
+        let factor = self.double("intensity_factor") as f32;
+        let intensity = match self.string("intensity_mode") {
+            "raw" => Some(IntensityMode::Raw),
+            "tanh" => Some(IntensityMode::Tanh),
+            "scale" => Some(IntensityMode::Scale(factor)),
+            "scale_tanh" => Some(IntensityMode::ScaleTanh(factor)),
+            _ => None,
+        };
+        let field_params = [
+            (Feature::Intensity, "intensity_field"),
+            (Feature::Elongation, "elongation_field"),
+            (Feature::TimeOffset, "time_offset_field"),
+        ];
+        let fields = field_params
+            .into_iter()
+            .map(|(feature, name)| (feature, self.string(name).to_owned()))
+            .filter(|(_, field)| !field.is_empty())
+            .collect();
+        let fills = self.strings("fill_absent");
+        let fill_absent = fills.iter().filter_map(|text| parse_fill(text)).map(|(name, fill)| (fillable(name), fill)).collect();
+        let threshold = self.double("score_threshold");
+        NodeConfig {
+            model_dir: self.string("model_dir").into(),
+            pipeline: PipelineOptions {
+                device: self.string("device").to_owned(),
+                precision: if self.string("precision") == "bf16" { Precision::Bf16 } else { Precision::F32 },
+            },
+            num_threads: non_zero("num_threads").map(|threads| threads as i32),
+            input_reliable: self.string("input_reliability") == "reliable",
+            input_depth: self.integer("input_depth") as usize,
+            cloud: CloudConfig { max_points: self.integer("max_points") as usize, intensity, fields, fill_absent },
+            filter: OutputFilter {
+                score_threshold: Some(threshold as f32).filter(|threshold| *threshold > 0.0),
+                classes: self.strings("classes"),
+                max_detections: non_zero("max_detections").map(|limit| limit as usize),
+            },
+            publish_markers: self.bool("publish_markers"),
+            publish_report: self.bool("publish_report"),
+            marker_lifetime_s: self.double("marker_lifetime_s"),
+            process_without_subscribers: self.bool("process_without_subscribers"),
+            diagnostics_period: Duration::from_secs_f64(self.double("diagnostics_period_s")),
+            input_timeout: Duration::from_secs_f64(self.double("input_timeout_s")),
+            use_sim_time: self.bool("use_sim_time"),
+        }
+    }
+
+    fn problem(&self, key: &'static str, rule: String) -> ParamProblem {
+        let (value, origin) = &self.values[key];
+        ParamProblem { key: key.to_owned(), value: value.to_string(), rule, origin: origin.clone() }
+    }
+
+    fn bool(&self, name: &str) -> bool {
+        matches!(self.values[name].0, ParamValue::Bool(true))
+    }
+
+    fn integer(&self, name: &str) -> i64 {
+        match self.values[name].0 {
+            ParamValue::Integer(value) => value,
+            ref other => unreachable!("`{name}` was checked to be an integer, is {other}"),
+        }
+    }
+
+    fn double(&self, name: &str) -> f64 {
+        match self.values[name].0 {
+            ParamValue::Double(value) => value,
+            ref other => unreachable!("`{name}` was checked to be a double, is {other}"),
+        }
+    }
+
+    fn string(&self, name: &str) -> &str {
+        match &self.values[name].0 {
+            ParamValue::String(value) => value,
+            other => unreachable!("`{name}` was checked to be a string, is {other}"),
+        }
+    }
+
+    fn strings(&self, name: &str) -> Vec<String> {
+        match &self.values[name].0 {
+            ParamValue::List(items) => items
+                .iter()
+                .map(|item| match item {
+                    ParamValue::String(text) => text.clone(),
+                    other => unreachable!("`{name}` was checked to hold strings, holds {other}"),
+                })
+                .collect(),
+            other => unreachable!("`{name}` was checked to be a list, is {other}"),
+        }
+    }
+}
+
+impl OutputFilter {
+    /// Leaves out what is not wanted; the order stays.
+    pub fn apply(&self, mut detections: Vec<Detection>, classes: &[String]) -> Vec<Detection> {
+        let is_wanted = |detection: &Detection| {
+            self.score_threshold.is_none_or(|threshold| detection.score > threshold)
+                && (self.classes.is_empty() || classes.get(detection.class_idx).is_some_and(|class| self.classes.contains(class)))
+        };
+        detections.retain(is_wanted);
+        detections.truncate(self.max_detections.unwrap_or(usize::MAX));
+        detections
+    }
+}
+
+fn declaration(name: &str) -> Option<&'static Declaration> {
+    DECLARATIONS.iter().find(|declaration| declaration.name == name)
+}
+
+fn fillable(name: &str) -> Feature {
+    match name {
+        "intensity" => Feature::Intensity,
+        "elongation" => Feature::Elongation,
+        _ => Feature::TimeOffset,
+    }
+}
+
+/// Name to value and origin; the last assignment of each name.
+type Assignments = BTreeMap<String, (ParamValue, String)>;
+
+fn collect(sources: &[ParamSource], fully_qualified_node: &str) -> Result<(Assignments, Vec<String>), ConfigError> {
+    let mut assignments = Assignments::new();
+    let mut notices = Vec::new();
+    for source in sources {
+        match source {
+            ParamSource::Assignment { node, name, value } => {
+                if node.as_deref().is_none_or(|pattern| node_pattern_matches(pattern, fully_qualified_node)) {
+                    assignments.insert(name.clone(), (value.clone(), "-p".to_owned()));
+                }
+            }
+            ParamSource::File(path) => {
+                let entries = read_param_file(path)?;
+                let n_all = entries.len();
+                let origin = path.display().to_string();
+                let mut n_ours = 0;
+                for entry in entries.into_iter().filter(|entry| node_pattern_matches(&entry.node, fully_qualified_node)) {
+                    assignments.insert(entry.name, (entry.value, origin.clone()));
+                    n_ours += 1;
+                }
+                if n_all > 0 && n_ours == 0 {
+                    notices.push(format!("parameter file {origin} has {n_all} parameters, none for {fully_qualified_node}"));
+                }
+            }
+        }
+    }
+    Ok((assignments, notices))
+}
