@@ -4,6 +4,7 @@
 //! in every output except `latency.json` and `index.html`: measured times are in those two files only, and the times in the
 //! bag's `FrameReport`s are zero for that reason.
 
+mod finish;
 mod foxglove;
 pub mod latency;
 mod out_dir;
@@ -28,7 +29,6 @@ use std::path::PathBuf;
 
 use crate::bag::BagError;
 use crate::cloud::{CloudError, SensorOverrides};
-use crate::pipeline::{PipelineError, PipelineOptions};
 use crate::viz::VizError;
 
 /// Topic of the detections in the outputs: the live node's, under its default name.
@@ -45,10 +45,6 @@ pub struct ReplayOptions {
     pub bag: PathBuf,
     /// Topic of the clouds; `None` takes the only one there is.
     pub topic: Option<String>,
-    /// Model directory.
-    pub model: PathBuf,
-    /// How the model is run.
-    pub pipeline: PipelineOptions,
     /// Field names and intensity of the sensor, where they differ from what the model's spec says.
     pub sensor: SensorOverrides,
     /// Folder that is filled.
@@ -77,14 +73,6 @@ pub enum ReplayError {
     /// The bag could not be opened, or the detections' bag not be written.
     #[error(transparent)]
     Bag(#[from] BagError),
-    /// The model could not be loaded.
-    #[error("model {path}: {source}", path = path.display())]
-    Model {
-        /// The model directory.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: Box<PipelineError>,
-    },
     /// The sensor's settings contradict the model.
     #[error("sensor settings: {0}")]
     Sensor(CloudError),

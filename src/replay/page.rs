@@ -112,7 +112,14 @@ fn push_facts(body: &mut String, summary: &ReplaySummary) {
         ("Model", format!("{}, {}", escape(&summary.model.name), escape(&summary.model.device))),
         ("Weights", format!("<code>sha256 {}</code>", escape(&summary.model.weights_sha256))),
         ("Network", escape(&summary.model.spec_line)),
-        ("Speed", format!("{:.1} clouds per second, {:.1} s in all, pictures and files included", summary.frames_per_s(), summary.wall_s)),
+        (
+            "Speed",
+            format!(
+                "{:.1} clouds per second, {:.1} s in all, pictures and files included",
+                summary.frames_per_s(),
+                summary.wall_s
+            ),
+        ),
         ("Command", format!("<code>{}</code>", escape(&summary.command_line))),
         ("Files", links.join(", ")),
     ];
@@ -120,8 +127,11 @@ fn push_facts(body: &mut String, summary: &ReplaySummary) {
         facts.insert(4, ("Training", escape(note)));
     }
     if !summary.other_topics.is_empty() {
-        let topics: Vec<String> =
-            summary.other_topics.iter().map(|(name, ros_type)| format!("<code>{}</code> ({})", escape(name), escape(ros_type))).collect();
+        let topics: Vec<String> = summary
+            .other_topics
+            .iter()
+            .map(|(name, ros_type)| format!("<code>{}</code> ({})", escape(name), escape(ros_type)))
+            .collect();
         facts.push(("Not replayed", topics.join(", ")));
     }
     if let Some(matches) = &summary.truth {
@@ -221,7 +231,9 @@ fn push_frames(body: &mut String, rows: &[FrameRow]) {
                 counts.best_score.map_or_else(|| "-".to_owned(), |score| format!("{score:.2}")),
                 escape(&counts.flags.join(" "))
             ),
-            Err(reason) => writeln!(body, "<td></td><td></td><td></td><td></td><td></td><td class=\"name bad\">{}</td></tr>", escape(reason)),
+            Err(reason) => {
+                writeln!(body, "<td></td><td></td><td></td><td></td><td></td><td class=\"name bad\">{}</td></tr>", escape(reason))
+            }
         };
     }
     body.push_str("</tbody>\n</table>\n</div>\n");
@@ -233,5 +245,9 @@ fn push_frames(body: &mut String, rows: &[FrameRow]) {
 fn push_script(body: &mut String, pictures: &[Picture<'_>]) {
     // File names are made by the replay, but a `<` in JSON could end the script element all the same.
     let list = serde_json::to_string(pictures).unwrap_or_default().replace('<', "\\u003c");
-    let _ = writeln!(body, "<script type=\"application/json\" id=\"pictures\">{list}</script>\n<script>\n{}</script>", include_str!("page.js"));
+    let _ = writeln!(
+        body,
+        "<script type=\"application/json\" id=\"pictures\">{list}</script>\n<script>\n{}</script>",
+        include_str!("page.js")
+    );
 }

@@ -55,7 +55,12 @@ impl Pictures {
     ///
     /// The colour span is that of the first cloud with points, whether it is drawn or not.
     pub(super) fn draw(
-        &mut self, index: u64, topic: &str, cloud: &PointCloud, detections: &[Detection], truth: Option<&[Box3d]>,
+        &mut self,
+        index: u64,
+        topic: &str,
+        cloud: &PointCloud,
+        detections: &[Detection],
+        truth: Option<&[Box3d]>,
     ) -> Result<Option<String>, ReplayError> {
         if !self.has_span && cloud.n_points() > 0 {
             self.birdseye.span = viz::value_span(cloud, self.birdseye.colour_by);

@@ -99,7 +99,11 @@ impl fmt::Display for ReplaySummary {
         if let Some(matches) = &self.truth {
             for class in &matches.classes {
                 let (class, n_matched) = (class, class.matched);
-                writeln!(f, "{}: {n_matched} of {} true boxes found, {n_matched} of {} boxes right", class.class, class.truth, class.detected)?;
+                writeln!(
+                    f,
+                    "{}: {n_matched} of {} true boxes found, {n_matched} of {} boxes right",
+                    class.class, class.truth, class.detected
+                )?;
             }
         }
         if self.loss() {

@@ -27,7 +27,8 @@ pub(super) fn find_topic(topics: &[TopicInfo], wanted: &str, type_name: &'static
 }
 
 fn list(topics: &[TopicInfo]) -> String {
-    let names: Vec<String> = topics.iter().map(|topic| format!("{} ({}, {})", topic.name, topic.type_name, topic.message_count)).collect();
+    let names: Vec<String> =
+        topics.iter().map(|topic| format!("{} ({}, {})", topic.name, topic.type_name, topic.message_count)).collect();
     if names.is_empty() { "no topics".to_owned() } else { names.join(", ") }
 }
 
@@ -58,9 +59,17 @@ mod tests {
         assert_eq!(choose_cloud_topic(&one, Some("/points")).unwrap(), 1);
         assert_eq!(choose_cloud_topic(&twice, Some("/points")).unwrap(), 1);
         let refused = [
-            (&twice, None, "2 topics of type sensor_msgs/msg/PointCloud2, choose one; the bag has /points (other_msgs/msg/Points, 3), /points ("),
+            (
+                &twice,
+                None,
+                "2 topics of type sensor_msgs/msg/PointCloud2, choose one; the bag has /points (other_msgs/msg/Points, 3), /points (",
+            ),
             (&topics(&[]), None, "0 topics of type sensor_msgs/msg/PointCloud2, choose one; the bag has no topics"),
-            (&one, Some("/imu"), "no topic `/imu` of type sensor_msgs/msg/PointCloud2; the bag has /imu (sensor_msgs/msg/Imu, 3), /points"),
+            (
+                &one,
+                Some("/imu"),
+                "no topic `/imu` of type sensor_msgs/msg/PointCloud2; the bag has /imu (sensor_msgs/msg/Imu, 3), /points",
+            ),
             (&one, Some("points"), "no topic `points` of type"),
         ];
         for (topics, wanted, expected) in refused {
