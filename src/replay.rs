@@ -28,7 +28,8 @@ pub use truth::{ClassMatches, TruthMatches};
 use std::path::PathBuf;
 
 use crate::bag::BagError;
-use crate::cloud::{CloudError, SensorOverrides};
+use crate::cloud::CloudError;
+use crate::cloud::decode::SensorOverrides;
 use crate::viz::VizError;
 
 /// Topic of the detections in the outputs: the live node's, under its default name.
@@ -123,14 +124,6 @@ pub enum ReplayError {
         path: PathBuf,
         /// The system's reason.
         source: std::io::Error,
-    },
-    /// The mcap writer refused something.
-    #[error("writing {path}: {source}", path = path.display())]
-    Mcap {
-        /// The file.
-        path: PathBuf,
-        /// The writer's reason.
-        source: mcap::McapError,
     },
     /// The pictures' options cannot be met.
     #[error("pictures: {0}")]

@@ -1,64 +1,40 @@
 //! A single mcap with clouds, boxes and frames as ROS 2 messages, which Foxglove opens without ROS, and a layout for it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::BufWriter;
-use std::path::{Path, PathBuf};
-
-use mcap::records::MessageHeader;
-use mcap::{Compression, McapError, WriteOptions, Writer};
+use std::path::Path;
 
 use super::ReplayError;
-use super::out_dir::write_error;
+use crate::bag::{BagWriter, Compression, OfferedQos, TopicId, WriterOptions};
 use crate::msgs::MsgType;
 
-/// An mcap being written. Nothing in it depends on the clock.
+/// The mcap being written.
 pub(super) struct FoxgloveFile {
-    path: PathBuf,
-    writer: Writer<BufWriter<File>>,
-    channels: BTreeMap<String, u16>,
+    writer: BagWriter,
+    topics: BTreeMap<String, TopicId>,
 }
 
 impl FoxgloveFile {
-    pub(super) fn create(path: PathBuf) -> Result<Self, ReplayError> {
-        let file = File::create(&path).map_err(|source| write_error(&path, source))?;
-        // lz4 packs a cloud in milliseconds; zstd would take several times the inference of a small model.
-        let options = WriteOptions::new().profile("ros2").library("pivotal").compression(Some(Compression::Lz4));
-        match options.create(BufWriter::new(file)) {
-            Ok(writer) => Ok(Self { path, writer, channels: BTreeMap::new() }),
-            Err(source) => Err(mcap_error(&path, source)),
-        }
+    pub(super) fn create(path: &Path) -> Result<Self, ReplayError> {
+        // lz4 packs a cloud in milliseconds; zstd would take longer than the inference of a small model.
+        let options = WriterOptions { compression: Compression::Lz4 };
+        Ok(Self { writer: BagWriter::file(path, &options)?, topics: BTreeMap::new() })
     }
 
-    /// Appends one message; the topic gets a channel with its first one.
-    pub(super) fn write(&mut self, topic: &str, msg_type: &MsgType, log_time_ns: i64, cdr: &[u8]) -> Result<(), ReplayError> {
-        let written = self.channel(topic, msg_type).and_then(|channel_id| {
-            let log_time = u64::try_from(log_time_ns).unwrap_or(0);
-            let header = MessageHeader { channel_id, sequence: 0, log_time, publish_time: log_time };
-            self.writer.write_to_known_channel(&header, cdr)
-        });
-        written.map_err(|source| mcap_error(&self.path, source))
+    /// Appends one message; its topic is declared with the first one.
+    pub(super) fn write(&mut self, topic: &str, msg_type: MsgType, log_time_ns: i64, cdr: &[u8]) -> Result<(), ReplayError> {
+        let topic_id = match self.topics.get(topic) {
+            Some(topic_id) => *topic_id,
+            None => {
+                let topic_id = self.writer.add_topic(topic, msg_type, OfferedQos::RELIABLE)?;
+                self.topics.insert(topic.to_owned(), topic_id);
+                topic_id
+            }
+        };
+        Ok(self.writer.write(topic_id, log_time_ns, cdr)?)
     }
 
-    fn channel(&mut self, topic: &str, msg_type: &MsgType) -> Result<u16, McapError> {
-        if let Some(channel_id) = self.channels.get(topic) {
-            return Ok(*channel_id);
-        }
-        let schema_id = self.writer.add_schema(msg_type.ros, "ros2msg", msg_type.definition.as_bytes())?;
-        let channel_id = self.writer.add_channel(schema_id, topic, "cdr", &BTreeMap::new())?;
-        self.channels.insert(topic.to_owned(), channel_id);
-        Ok(channel_id)
-    }
-
-    pub(super) fn finish(mut self) -> Result<(), ReplayError> {
-        self.writer.finish().map(|_summary| ()).map_err(|source| mcap_error(&self.path, source))
-    }
-}
-
-fn mcap_error(path: &Path, source: McapError) -> ReplayError {
-    match source {
-        McapError::Io(source) => write_error(path, source),
-        source => ReplayError::Mcap { path: path.to_owned(), source },
+    pub(super) fn finish(self) -> Result<(), ReplayError> {
+        Ok(self.writer.finish()?)
     }
 }
 

@@ -4,8 +4,8 @@ use super::foxglove::FoxgloveFile;
 use super::out_dir::{JsonLines, OutDir};
 use super::record::{BoxRecord, DetectedFrame, FrameOutcome, FrameRecord};
 use super::{MARKERS_TOPIC, OBJECTS_TOPIC, REPORT_TOPIC, ReplayError};
-use crate::bag::{BagWriter, TopicId};
-use crate::cloud::DecodeReport;
+use crate::bag::{BagWriter, OfferedQos, TopicId, WriterOptions};
+use crate::cloud::decode::DecodeReport;
 use crate::msgs::pivotal::FrameReport;
 use crate::msgs::sensor_msgs::PointCloud2;
 use crate::msgs::std_msgs::Header;
@@ -38,12 +38,12 @@ pub(super) struct Outputs {
 
 impl Outputs {
     pub(super) fn create(dir: &OutDir, with_foxglove: bool, class_names: Vec<String>) -> Result<Self, ReplayError> {
-        let mut bag = BagWriter::create(&dir.detections())?;
-        let objects = bag.add_topic(OBJECTS_TOPIC, &Detection3DArray::TYPE)?;
-        let markers = bag.add_topic(MARKERS_TOPIC, &MarkerArray::TYPE)?;
-        let report = bag.add_topic(REPORT_TOPIC, &FrameReport::TYPE)?;
+        let mut bag = BagWriter::create(dir.detections(), &WriterOptions::default())?;
+        let objects = bag.add_topic(OBJECTS_TOPIC, Detection3DArray::TYPE, OfferedQos::RELIABLE)?;
+        let markers = bag.add_topic(MARKERS_TOPIC, MarkerArray::TYPE, OfferedQos::RELIABLE)?;
+        let report = bag.add_topic(REPORT_TOPIC, FrameReport::TYPE, OfferedQos::RELIABLE)?;
         let lines = JsonLines::create(dir.path("detections.jsonl"))?;
-        let foxglove = with_foxglove.then(|| FoxgloveFile::create(dir.path("foxglove.mcap"))).transpose()?;
+        let foxglove = with_foxglove.then(|| FoxgloveFile::create(&dir.path("foxglove.mcap"))).transpose()?;
         Ok(Self { bag, objects, markers, report, lines, foxglove, class_names, n_malformed: 0 })
     }
 
@@ -72,9 +72,9 @@ impl Outputs {
         self.bag.write(self.objects, message.log_time_ns, &objects)?;
         self.bag.write(self.markers, message.log_time_ns, &markers)?;
         self.bag.write(self.report, message.log_time_ns, &report)?;
-        self.write_foxglove(message.topic, &PointCloud2::TYPE, message.log_time_ns, message.cdr)?;
-        self.write_foxglove(OBJECTS_TOPIC, &Detection3DArray::TYPE, message.log_time_ns, &objects)?;
-        self.write_foxglove(MARKERS_TOPIC, &MarkerArray::TYPE, message.log_time_ns, &markers)?;
+        self.write_foxglove(message.topic, PointCloud2::TYPE, message.log_time_ns, message.cdr)?;
+        self.write_foxglove(OBJECTS_TOPIC, Detection3DArray::TYPE, message.log_time_ns, &objects)?;
+        self.write_foxglove(MARKERS_TOPIC, MarkerArray::TYPE, message.log_time_ns, &markers)?;
         let frame = DetectedFrame {
             stamp: (header.stamp.sec, header.stamp.nanosec),
             frame_id: header.frame_id.clone(),
@@ -109,7 +109,7 @@ impl Outputs {
     pub(super) fn write_foxglove(
         &mut self,
         topic: &str,
-        msg_type: &MsgType,
+        msg_type: MsgType,
         log_time_ns: i64,
         cdr: &[u8],
     ) -> Result<(), ReplayError> {

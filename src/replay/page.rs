@@ -251,3 +251,87 @@ fn push_script(body: &mut String, pictures: &[Picture<'_>]) {
         include_str!("page.js")
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::pipeline::StageTimes;
+    use crate::replay::{MalformedCloud, ModelInfo};
+
+    const HOSTILE: &str = "/<script>alert('x')</script>&\"";
+
+    fn summary() -> ReplaySummary {
+        ReplaySummary {
+            bag: PathBuf::from(HOSTILE),
+            topic: HOSTILE.to_owned(),
+            model: ModelInfo {
+                name: HOSTILE.to_owned(),
+                device: "cpu".to_owned(),
+                weights_sha256: "00ff".to_owned(),
+                spec_line: HOSTILE.to_owned(),
+                note: Some(HOSTILE.to_owned()),
+            },
+            n_processed: 2,
+            malformed: vec![MalformedCloud { index: 1, log_time_ns: 5, stamp: None, reason: HOSTILE.to_owned() }],
+            losses: vec![HOSTILE.to_owned()],
+            interrupted: false,
+            other_topics: vec![(HOSTILE.to_owned(), HOSTILE.to_owned())],
+            n_boxes: 3,
+            boxes_per_class: vec![(HOSTILE.to_owned(), 3)],
+            truth: Some(TruthMatches::new(HOSTILE, &[HOSTILE.to_owned()])),
+            latency: Vec::new(),
+            wall_s: 0.5,
+            foxglove: true,
+            page: PathBuf::from("index.html"),
+            command_line: HOSTILE.to_owned(),
+        }
+    }
+
+    fn rows() -> Vec<FrameRow> {
+        let counts = FrameCounts { boxes: 3, best_score: Some(0.5), flags: vec![HOSTILE.to_owned()], ..FrameCounts::default() };
+        vec![
+            FrameRow {
+                index: 0,
+                stamp: Some((12, 34)),
+                outcome: Ok(counts.clone()),
+                picture: Some("frames/000000.png".to_owned()),
+            },
+            FrameRow { index: 1, stamp: None, outcome: Err(HOSTILE.to_owned()), picture: None },
+            FrameRow { index: 2, stamp: Some((-1, 5)), outcome: Ok(counts), picture: Some("frames/</script>.png".to_owned()) },
+        ]
+    }
+
+    #[test]
+    fn page_escapes_every_text_of_the_bag() {
+        let stages = StageTimes { backbone_ms: 12.25, ..StageTimes::default() };
+        let page = render(&summary(), &rows(), &[FrameTimes { stages, total_ms: 20.0, ..FrameTimes::default() }]);
+        assert!(!page.contains("<script>alert"), "{page}");
+        let escaped = page.matches("/&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&amp;&quot;").count();
+        assert_eq!(escaped, 17, "title, heading, facts, losses, truth and rows");
+        assert_eq!(page.matches("</script>").count(), 2, "only the two elements of the page end");
+        assert!(page.contains("<td class=\"name\">backbone</td><td>12.25</td>"), "{page}");
+        assert!(page.contains("<tr id=\"f0\" class=\"pick\"><td>0</td><td>12.000000034</td>"), "{page}");
+    }
+
+    #[test]
+    fn page_needs_nothing_from_elsewhere() {
+        let page = render(&summary(), &rows(), &[]);
+        for reference in ["http:", "https:", "//", "src=", "@import", "url("] {
+            assert!(!page.contains(reference), "{reference}");
+        }
+    }
+
+    #[test]
+    fn page_without_pictures_or_losses_leaves_their_parts_out() {
+        let mut clean = ReplaySummary { malformed: Vec::new(), losses: Vec::new(), foxglove: false, ..summary() };
+        let page = render(&clean, &rows()[1..2], &[]);
+        for part in ["<script", "<img", "Finished with loss", "foxglove.mcap", "<h2>Latency"] {
+            assert!(!page.contains(part), "{part}");
+        }
+        clean.losses = vec!["lost".to_owned(); 1234];
+        let page = render(&clean, &[], &[]);
+        assert_eq!((page.matches("<li>lost</li>").count(), page.matches("and 734 more").count()), (MAX_LOSSES, 1));
+    }
+}

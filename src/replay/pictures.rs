@@ -51,7 +51,7 @@ impl Pictures {
         Self { folder, every: options.every, class_names, birdseye, has_span: false }
     }
 
-    /// Draws the frame if it is its turn; gives the name of the file.
+    /// Draws the frame if it is its turn; gives its path relative to the page.
     ///
     /// The colour span is that of the first cloud with points, whether it is drawn or not.
     pub(super) fn draw(
@@ -74,6 +74,6 @@ impl Pictures {
         let picture = viz::render_birdseye(&scene, &self.birdseye)?;
         let name = format!("{index:06}.png");
         write_file(&self.folder.join(&name), &viz::encode_png(&picture)?)?;
-        Ok(Some(name))
+        Ok(Some(format!("frames/{name}")))
     }
 }

@@ -12,8 +12,9 @@ use super::summary::{MalformedCloud, ModelInfo, ReplaySummary};
 use super::topics::{choose_cloud_topic, find_topic};
 use super::truth::{Truth, TruthMatches};
 use super::{Progress, ReplayError, ReplayOptions, finish};
-use crate::bag::{BagMessage, BagReader};
-use crate::cloud::{CloudDecoder, DecodeReport, PointCloud};
+use crate::bag::{BagMessage, BagReader, TopicInfo};
+use crate::cloud::PointCloud;
+use crate::cloud::decode::{CloudDecoder, DecodeReport};
 use crate::geometry::Box3d;
 use crate::msgs::sensor_msgs::PointCloud2Ref;
 use crate::msgs::std_msgs::Header;
@@ -39,23 +40,21 @@ pub fn run(
     stop: &AtomicBool,
 ) -> Result<ReplaySummary, ReplayError> {
     let started = Instant::now();
-    let mut bag = BagReader::open(&options.bag)?;
+    let bag = BagReader::open(&options.bag)?;
     let topics = bag.topics().to_vec();
     let cloud_topic_idx = choose_cloud_topic(&topics, options.topic.as_deref())?;
     let topic = topics[cloud_topic_idx].name.as_str();
     let window = Window::new(options, bag.summary().start_ns.unwrap_or(0))?;
     let mut decoder = CloudDecoder::new(&pipeline.spec().input, &options.sensor).map_err(ReplayError::Sensor)?;
-    let truth = options.truth_topic.as_deref().map(|name| read_truth(&mut bag, name)).transpose()?;
+    let truth = options.truth_topic.as_deref().map(|name| read_truth(&bag, name)).transpose()?;
     let dir = OutDir::prepare(&options.out, options.overwrite)?;
     let mut replay = Replay::new(options, pipeline, topic, truth, &dir)?;
 
     let n_promised = topics[cloud_topic_idx].message_count.min(options.max_frames.unwrap_or(u64::MAX));
-    let mut used = vec![cloud_topic_idx];
-    if options.foxglove {
-        used.extend((0..topics.len()).filter(|topic_idx| topics[*topic_idx].type_name == TFMessage::TYPE.ros));
-    }
+    let is_cloud_topic = |info: &TopicInfo| *info == topics[cloud_topic_idx];
+    let is_passed_on = |info: &TopicInfo| options.foxglove && info.type_name == TFMessage::TYPE.ros;
     let mut losses = Vec::new();
-    let mut messages = bag.messages(&used)?;
+    let mut messages = bag.messages(|info| is_cloud_topic(info) || is_passed_on(info));
     loop {
         let read_started = Instant::now();
         let message = match messages.next() {
@@ -78,8 +77,8 @@ pub fn run(
         }
     }
     let interrupted = stop.load(Ordering::Relaxed);
-    let other_topics = topics.iter().enumerate().filter(|(topic_idx, _)| !used.contains(topic_idx));
-    let other_topics = other_topics.map(|(_, topic)| (topic.name.clone(), topic.type_name.clone())).collect();
+    let other_topics = topics.iter().filter(|info| !is_cloud_topic(info) && !is_passed_on(info));
+    let other_topics = other_topics.map(|info| (info.name.clone(), info.type_name.clone())).collect();
     let wall_s = started.elapsed().as_secs_f64();
     finish::finish(replay, options, &dir, model, finish::Ending { losses, interrupted, other_topics, wall_s })
 }
@@ -136,7 +135,7 @@ impl<'a> Replay<'a> {
     }
 
     fn pass_on(&mut self, topic: &str, message: &BagMessage) -> Result<(), ReplayError> {
-        self.outputs.write_foxglove(topic, &TFMessage::TYPE, message.log_time_ns, &message.data)
+        self.outputs.write_foxglove(topic, TFMessage::TYPE, message.log_time_ns, &message.data)
     }
 
     fn take_cloud(
@@ -258,11 +257,12 @@ impl Window {
 }
 
 /// All true boxes, read before the clouds because they may be logged after them.
-fn read_truth(bag: &mut BagReader, topic: &str) -> Result<Truth, ReplayError> {
-    let topic_idx = find_topic(bag.topics(), topic, Detection3DArray::TYPE.ros)?;
+fn read_truth(bag: &BagReader, topic: &str) -> Result<Truth, ReplayError> {
+    let topics = bag.topics();
+    let topic_idx = find_topic(topics, topic, Detection3DArray::TYPE.ros)?;
     let mut truth = Truth::default();
     // What is unreadable here is unreadable in the pass over the clouds too, and reported there.
-    for message in bag.messages(&[topic_idx])?.flatten() {
+    for message in bag.messages(|info| *info == topics[topic_idx]).flatten() {
         match cdr::from_bytes::<Detection3DArray>(&message.data) {
             Ok(array) => truth.add(&array),
             Err(fault) => tracing::warn!("{topic}: {fault}"),
