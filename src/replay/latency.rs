@@ -36,8 +36,11 @@ pub struct LatencyStats {
     pub max_ms: f64,
 }
 
-/// The lines of the latency table, in the order of the work; the first eight make up `total`.
-pub const STAGES: [(&str, fn(&FrameTimes) -> f64); 11] = [
+/// Picks one time of a frame, in milliseconds.
+pub type TimeOf = fn(&FrameTimes) -> f64;
+
+/// The lines of the latency table; the seven before `total` make it up, the ones after it lie outside of it.
+pub const STAGES: [(&str, TimeOf); 11] = [
     ("decode", |times| times.decode_ms),
     ("voxelize", |times| times.stages.voxelize_ms),
     ("vfe", |times| times.stages.vfe_ms),
@@ -70,7 +73,7 @@ impl LatencyStats {
 
 /// Statistics of every stage; frames without a picture do not count in its line.
 pub fn table(frames: &[FrameTimes]) -> Vec<(&'static str, LatencyStats)> {
-    let stats_of = |(name, time_ms): (&'static str, fn(&FrameTimes) -> f64)| {
+    let stats_of = |(name, time_ms): (&'static str, TimeOf)| {
         let values: Vec<f64> = frames.iter().map(time_ms).filter(|ms| name != "picture" || *ms > 0.0).collect();
         Some((name, LatencyStats::of(&values)?))
     };

@@ -15,8 +15,10 @@ pub struct OutDir {
     pub root: PathBuf,
 }
 
-/// What a replay leaves in its folder, folders last; also what marks a folder as one that may be overwritten.
-const FILES: [&str; 5] = ["detections.jsonl", "latency.json", "index.html", "foxglove.mcap", "foxglove-layout.json"];
+/// Files a replay leaves in its folder.
+const FILES: [&str; 5] = [LINES, "latency.json", "index.html", "foxglove.mcap", "foxglove-layout.json"];
+/// Marks the folder as a replay's.
+const LINES: &str = "detections.jsonl";
 const DETECTIONS: &str = "detections";
 const FRAMES: &str = "frames";
 
@@ -26,26 +28,30 @@ impl OutDir {
     /// # Errors
     /// [`ReplayError::OutNotEmpty`] when something is there and `overwrite` is not set, or it holds no earlier replay;
     /// [`ReplayError::Write`].
-    pub fn prepare(root: &Path, overwrite: bool) -> Result<Self, ReplayError> {
-        let out = Self { root: root.to_owned() };
+    pub fn prepare(&self, overwrite: bool) -> Result<(), ReplayError> {
+        let root = &self.root;
         fs::create_dir_all(root).map_err(|source| write_error(root, source))?;
         let is_empty = fs::read_dir(root).map_err(|source| write_error(root, source))?.next().is_none();
         if !is_empty {
-            let holds_replay = out.path("detections.jsonl").is_file();
+            let holds_replay = self.lines().is_file();
             if !(overwrite && holds_replay) {
                 return Err(ReplayError::OutNotEmpty { path: root.to_owned(), holds_replay });
             }
-            out.clear()?;
+            self.clear()?;
         }
-        for folder in [out.frames()] {
-            fs::create_dir_all(&folder).map_err(|source| write_error(&folder, source))?;
-        }
-        Ok(out)
+        let frames = self.frames();
+        fs::create_dir_all(&frames).map_err(|source| write_error(&frames, source))?;
+        Ok(())
     }
 
     /// The detections as a rosbag2 folder.
     pub fn detections(&self) -> PathBuf {
         self.path(DETECTIONS)
+    }
+
+    /// The detections, one line a cloud.
+    pub fn lines(&self) -> PathBuf {
+        self.path(LINES)
     }
 
     /// The pictures.

@@ -42,7 +42,7 @@ impl Outputs {
         let objects = bag.add_topic(OBJECTS_TOPIC, Detection3DArray::TYPE, OfferedQos::RELIABLE)?;
         let markers = bag.add_topic(MARKERS_TOPIC, MarkerArray::TYPE, OfferedQos::RELIABLE)?;
         let report = bag.add_topic(REPORT_TOPIC, FrameReport::TYPE, OfferedQos::RELIABLE)?;
-        let lines = JsonLines::create(dir.path("detections.jsonl"))?;
+        let lines = JsonLines::create(dir.lines())?;
         let foxglove = with_foxglove.then(|| FoxgloveFile::create(&dir.path("foxglove.mcap"))).transpose()?;
         Ok(Self { bag, objects, markers, report, lines, foxglove, class_names, n_malformed: 0 })
     }

@@ -6,6 +6,7 @@ use super::ReplayError;
 use super::out_dir::write_file;
 use crate::cloud::PointCloud;
 use crate::geometry::Box3d;
+use crate::model::spec::ModelSpec;
 use crate::postprocess::Detection;
 use crate::viz::{self, BirdseyeOptions, ColourBy, Scene, Theme, View};
 
@@ -39,8 +40,9 @@ pub(super) struct Pictures {
 }
 
 impl Pictures {
-    pub(super) fn new(folder: PathBuf, options: &PictureOptions, grid_range: [f32; 6], class_names: Vec<String>) -> Self {
-        let view = options.range_m.map_or_else(|| View::of_grid(grid_range), View::around);
+    /// Refuses options that no picture of the model's clouds can meet.
+    pub(super) fn new(folder: PathBuf, options: &PictureOptions, spec: &ModelSpec) -> Result<Self, ReplayError> {
+        let view = options.range_m.map_or_else(|| View::of_grid(spec.grid.range), View::around);
         let birdseye = BirdseyeOptions {
             view,
             px_per_m: f64::from(options.edge_px) / view.longest_edge_m(),
@@ -48,7 +50,8 @@ impl Pictures {
             colour_by: options.colour_by,
             span: [0.0, 1.0],
         };
-        Self { folder, every: options.every, class_names, birdseye, has_span: false }
+        birdseye.check(&spec.input.features)?;
+        Ok(Self { folder, every: options.every, class_names: spec.classes.clone(), birdseye, has_span: false })
     }
 
     /// Draws the frame if it is its turn; gives its path relative to the page.

@@ -16,6 +16,7 @@ use crate::bag::{BagMessage, BagReader, TopicInfo};
 use crate::cloud::PointCloud;
 use crate::cloud::decode::{CloudDecoder, DecodeReport};
 use crate::geometry::Box3d;
+use crate::model::spec::ModelSpec;
 use crate::msgs::sensor_msgs::PointCloud2Ref;
 use crate::msgs::std_msgs::Header;
 use crate::msgs::tf2_msgs::TFMessage;
@@ -47,8 +48,11 @@ pub fn run(
     let window = Window::new(options, bag.summary().start_ns.unwrap_or(0))?;
     let mut decoder = CloudDecoder::new(&pipeline.spec().input, &options.sensor).map_err(ReplayError::Sensor)?;
     let truth = options.truth_topic.as_deref().map(|name| read_truth(&bag, name)).transpose()?;
-    let dir = OutDir::prepare(&options.out, options.overwrite)?;
-    let mut replay = Replay::new(options, pipeline, topic, truth, &dir)?;
+    let dir = OutDir { root: options.out.clone() };
+    let pictures = Pictures::new(dir.frames(), &options.pictures, pipeline.spec())?;
+    dir.prepare(options.overwrite)?;
+    let outputs = Outputs::create(&dir, options.foxglove, pipeline.spec().classes.clone())?;
+    let mut replay = Replay::new(options, pipeline.spec(), topic, truth, outputs, pictures);
 
     let n_promised = topics[cloud_topic_idx].message_count.min(options.max_frames.unwrap_or(u64::MAX));
     let is_cloud_topic = |info: &TopicInfo| *info == topics[cloud_topic_idx];
@@ -110,17 +114,17 @@ struct Processed {
 impl<'a> Replay<'a> {
     fn new(
         options: &ReplayOptions,
-        pipeline: &Pipeline,
+        spec: &ModelSpec,
         topic: &'a str,
         truth: Option<Truth>,
-        dir: &OutDir,
-    ) -> Result<Self, ReplayError> {
-        let spec = pipeline.spec();
+        outputs: Outputs,
+        pictures: Pictures,
+    ) -> Self {
         let class_names = spec.classes.clone();
-        Ok(Self {
+        Self {
             topic,
-            outputs: Outputs::create(dir, options.foxglove, class_names.clone())?,
-            pictures: Pictures::new(dir.frames(), &options.pictures, spec.grid.range, class_names.clone()),
+            outputs,
+            pictures,
             truth,
             matches: options.truth_topic.as_deref().map(|name| TruthMatches::new(name, &class_names)),
             cloud: PointCloud::default(),
@@ -131,7 +135,7 @@ impl<'a> Replay<'a> {
             boxes_per_class: vec![0; class_names.len()],
             frame_id: String::new(),
             class_names,
-        })
+        }
     }
 
     fn pass_on(&mut self, topic: &str, message: &BagMessage) -> Result<(), ReplayError> {
