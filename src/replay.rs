@@ -4,6 +4,7 @@
 //! in every output except `latency.json` and `index.html`: measured times are in those two files only, and the times in the
 //! bag's `FrameReport`s are zero for that reason.
 
+pub mod args;
 mod finish;
 mod foxglove;
 pub mod latency;

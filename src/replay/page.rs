@@ -110,6 +110,7 @@ fn push_facts(body: &mut String, summary: &ReplaySummary) {
         ("Clouds", format!("{} processed, {} malformed", summary.n_processed, summary.malformed.len())),
         ("Boxes", format!("{} ({})", summary.n_boxes, classes.join(", "))),
         ("Model", format!("{}, {}", escape(&summary.model.name), escape(&summary.model.device))),
+        ("Made from", escape(&summary.model.provenance)),
         ("Weights", format!("<code>sha256 {}</code>", escape(&summary.model.weights_sha256))),
         ("Network", escape(&summary.model.spec_line)),
         (
@@ -123,9 +124,6 @@ fn push_facts(body: &mut String, summary: &ReplaySummary) {
         ("Command", format!("<code>{}</code>", escape(&summary.command_line))),
         ("Files", links.join(", ")),
     ];
-    if let Some(note) = &summary.model.note {
-        facts.insert(4, ("Training", escape(note)));
-    }
     if !summary.other_topics.is_empty() {
         let topics: Vec<String> = summary
             .other_topics
@@ -191,14 +189,15 @@ fn push_viewer(body: &mut String, n_pictures: usize) {
 
 fn push_latency(body: &mut String, times: &[FrameTimes]) {
     let lines = latency::table(times);
-    if lines.is_empty() {
-        return;
-    }
-    body.push_str(
+    let Some(first) = times.first() else { return };
+    let _ = write!(
+        body,
         "<h2>Latency</h2>\n<p class=\"faint\">Milliseconds per cloud, measured in this run; these numbers differ from run to run, \
-         the detections do not. Total runs from the message to the boxes; read, write and picture lie outside of it.</p>\n\
+         the detections do not. Total runs from the message to the boxes; read, write and picture lie outside of it. \
+         The first cloud, which pays for warming up, took {:.1} ms.</p>\n\
          <table>\n<thead><tr><th class=\"name\">stage</th><th>mean</th><th>p50</th><th>p95</th><th>p99</th><th>max</th>\
          <th>clouds</th></tr></thead>\n<tbody>\n",
+        first.total_ms
     );
     for (name, stats) in lines {
         let class = if name == "total" { " class=\"sum\"" } else { "" };
@@ -271,7 +270,7 @@ mod tests {
                 device: "cpu".to_owned(),
                 weights_sha256: "00ff".to_owned(),
                 spec_line: HOSTILE.to_owned(),
-                note: Some(HOSTILE.to_owned()),
+                provenance: HOSTILE.to_owned(),
             },
             n_processed: 2,
             malformed: vec![MalformedCloud { index: 1, log_time_ns: 5, stamp: None, reason: HOSTILE.to_owned() }],

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::latency::LatencyStats;
 use super::truth::TruthMatches;
+use crate::pipeline::Pipeline;
 
 /// What a replay did.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,8 +55,24 @@ pub struct ModelInfo {
     pub weights_sha256: String,
     /// Grid and classes in one line.
     pub spec_line: String,
-    /// What its provenance says about training, when it says something.
-    pub note: Option<String>,
+    /// What the weights were made from, in words.
+    pub provenance: String,
+}
+
+impl ModelInfo {
+    /// Of a model directory and the pipeline made from it. `provenance` says in words what the weights were made from.
+    pub fn new(weights_sha256: &str, provenance: &str, pipeline: &Pipeline) -> Self {
+        let spec = pipeline.spec();
+        let [x_min, y_min, _, x_max, y_max, _] = spec.grid.range;
+        let [cell, ..] = spec.grid.voxel_size;
+        Self {
+            name: spec.name.clone(),
+            device: format!("{:?} ({})", pipeline.device(), pipeline.device_reason()),
+            weights_sha256: weights_sha256.to_owned(),
+            spec_line: format!("x {x_min} to {x_max} m, y {y_min} to {y_max} m, cells of {cell} m; {}", spec.classes.join(", ")),
+            provenance: provenance.to_owned(),
+        }
+    }
 }
 
 /// A cloud that could not be decoded or processed.

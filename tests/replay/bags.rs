@@ -272,7 +272,7 @@ fn stop_finishes_the_cloud_in_work_and_all_files() {
         device: "cpu".into(),
         weights_sha256: String::new(),
         spec_line: String::new(),
-        note: None,
+        provenance: String::new(),
     };
     let mut seen = Vec::new();
     let mut progress = |progress: &pivotal::replay::Progress| {

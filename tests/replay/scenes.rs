@@ -9,7 +9,7 @@ use pivotal::cloud::Feature;
 use pivotal::cloud::decode::SensorOverrides;
 use pivotal::model::expected_params;
 use pivotal::model::init::{HeadMultipliers, hash_weights};
-use pivotal::model::spec::ModelSpec;
+use pivotal::model::spec::{BackboneSpec, ModelSpec, NetworkSpec, PillarNetSpec};
 use pivotal::msgs::builtin_interfaces::Time;
 use pivotal::msgs::sensor_msgs::{PointCloud2, PointField};
 use pivotal::msgs::std_msgs::Header;
@@ -23,7 +23,7 @@ pub const TOPIC: &str = "/lidar/points";
 pub const START_NS: i64 = 1_700_000_000_000_000_000;
 pub const PERIOD_NS: i64 = 100_000_000;
 
-/// The smallest built-in network on a grid of `2 * half_cells` squared cells, with weights made from its seed: boxes are
+/// A network of one block on a grid of `2 * half_cells` squared cells, with weights made from its seed: boxes are
 /// many and mean nothing.
 pub fn small_pipeline(half_cells: u32) -> Pipeline {
     let mut spec = ModelSpec::builtin("cp-pillar-v0.64-xxs").unwrap();
@@ -31,6 +31,14 @@ pub fn small_pipeline(half_cells: u32) -> Pipeline {
     spec.grid.range = [-half_m, -half_m, -3.0, half_m, half_m, 3.0];
     spec.grid.voxel_size = [0.64, 0.64, 6.0];
     spec.input.fill_absent = BTreeMap::from([(Feature::Intensity, 0.0), (Feature::Elongation, 0.0)]);
+    let backbone_2d = BackboneSpec {
+        layer_nums: vec![1],
+        strides: vec![1],
+        filters: vec![8],
+        upsample_strides: vec![1],
+        upsample_filters: vec![8],
+    };
+    spec.network = NetworkSpec::Pillar(PillarNetSpec { vfe_filters: vec![8, 8], backbone_2d, head_channels: 8 });
     spec.postprocess.max_peaks = 20;
     let weights = hash_weights(&expected_params(&spec), 7, &HeadMultipliers { hm_weight: 4.0 });
     let options = PipelineOptions { device: "cpu".to_owned(), precision: Precision::F32 };
@@ -103,7 +111,7 @@ pub fn replay(options: &ReplayOptions, pipeline: &mut Pipeline) -> Result<Replay
         device: "cpu".to_owned(),
         weights_sha256: "none".to_owned(),
         spec_line: "small".to_owned(),
-        note: None,
+        provenance: "seed 7".to_owned(),
     };
     replay::run(options, pipeline, &model, &mut |_| {}, &AtomicBool::new(false))
 }
