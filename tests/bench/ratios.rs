@@ -4,7 +4,8 @@ use std::path::Path;
 
 /// Milliseconds criterion estimated for `group/id`, if it ran.
 fn median_ms(group: &str, id: &str) -> Option<f64> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), Into::into);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), Into::into);
     // Criterion replaces what file names cannot hold.
     let path = target.join("criterion").join(group.replace('/', "_")).join(id).join("new/estimates.json");
     let estimates: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;

@@ -80,9 +80,13 @@ fn voxelize(criterion: &mut Criterion, cloud: &PointCloud, size: usize, groups: 
     let points = Tensor::from_slice(&cloud.points).view([-1, cloud.features.len() as i64]);
     let name = format!("voxelize/{}k", size / 1000);
     let mut group = criterion.benchmark_group(&name);
-    group.bench_function(BenchmarkId::from_parameter("sort"), |b| b.iter(|| pillarize_by_sort(&grid, caps, black_box(&points)).expect("cpu")));
+    group.bench_function(BenchmarkId::from_parameter("sort"), |b| {
+        b.iter(|| pillarize_by_sort(&grid, caps, black_box(&points)).expect("cpu"))
+    });
     group.bench_function(BenchmarkId::from_parameter("pass"), |b| {
-        b.iter(|| pillarize_on_device(&mut pillarizer, black_box(&cloud.points), cloud.features.len(), Device::Cpu).expect("cpu"));
+        b.iter(|| {
+            pillarize_on_device(&mut pillarizer, black_box(&cloud.points), cloud.features.len(), Device::Cpu).expect("cpu")
+        });
     });
     group.finish();
     groups.push((name, &["sort", "pass"]));
