@@ -86,6 +86,8 @@ pub struct PlaySummary {
     pub boxes: usize,
     /// Clouds that a newer one replaced before the node could take them, by its own count.
     pub overwritten: u64,
+    /// Parts of the bag that could not be read.
+    pub losses: usize,
     /// From handing a cloud to the middleware to having its detections; `None` when none came.
     pub round_trip: Option<LatencyStats>,
     /// The node's own time from receipt to publishing; `None` when no report came.
@@ -118,7 +120,10 @@ pub fn play(
     let started = Instant::now();
     let mut first_log_time = None;
     for (cloud_idx, message) in bag.messages(|info| info.name == topic && info.type_name == PointCloud2::TYPE.ros).enumerate() {
-        let message = message?;
+        let Ok(message) = message else {
+            link.losses += 1;
+            continue;
+        };
         let first_log_time = *first_log_time.get_or_insert(message.log_time_ns);
         let due = match options.rate_hz {
             Some(rate_hz) => Duration::from_secs_f64(cloud_idx as f64 / rate_hz),
@@ -149,6 +154,7 @@ struct Link {
     in_node_ms: Vec<f64>,
     boxes: usize,
     overwritten: u64,
+    losses: usize,
 }
 
 impl Link {
@@ -167,6 +173,7 @@ impl Link {
             in_node_ms: Vec::new(),
             boxes: 0,
             overwritten: 0,
+            losses: 0,
         };
         let end = Instant::now() + options.wait;
         while link.clouds.matched() == 0 || link.objects.matched() == 0 || link.reports.matched() == 0 {
@@ -234,6 +241,7 @@ impl Link {
             arrays: self.round_trips_ms.len(),
             boxes: self.boxes,
             overwritten: self.overwritten,
+            losses: self.losses,
             round_trip: LatencyStats::of(&self.round_trips_ms),
             in_node: LatencyStats::of(&self.in_node_ms),
         }
