@@ -18,3 +18,7 @@ pub mod param_rule;
 pub mod params;
 
 pub mod config;
+
+pub mod health;
+
+pub mod logging;

@@ -8,7 +8,7 @@ use crate::transport::TransportError;
 use crate::transport::names::{NodeName, TopicName};
 
 /// The node's name unless it is remapped.
-pub const DEFAULT_NODE_NAME: &str = "detector";
+pub const DEFAULT_NODE_NAME: &str = "detector_node";
 
 const INPUT: &str = "~/input/pointcloud";
 const OBJECTS: &str = "~/output/objects";
@@ -115,10 +115,10 @@ mod tests {
         let rules = ["__ns:=/left", "~/input/pointcloud:=/points", "/diagnostics:=/left/diagnostics", "input:=/points"]
             .map(|text| RemapRule::parse(text).unwrap());
         let (names, notices) = NodeNames::resolve(&rules).unwrap();
-        assert_eq!(names.node.to_string(), "/left/detector");
+        assert_eq!(names.node.to_string(), "/left/detector_node");
         assert_eq!(names.input.as_str(), "/points");
-        assert_eq!(names.objects.as_str(), "/left/detector/output/objects");
+        assert_eq!(names.objects.as_str(), "/left/detector_node/output/objects");
         assert_eq!(names.diagnostics.as_str(), "/left/diagnostics");
-        assert_eq!(notices, ["remap rule `input:=/points` names no topic of /left/detector"]);
+        assert_eq!(notices, ["remap rule `input:=/points` names no topic of /left/detector_node"]);
     }
 }
