@@ -62,6 +62,11 @@ pub fn synchronize(device: Device) {
     }
 }
 
+/// CPU threads of every operation from here on, in the whole process.
+pub fn set_cpu_threads(n_threads: i32) {
+    tch::set_num_threads(n_threads);
+}
+
 fn cuda(index: usize) -> Result<Device, String> {
     load_cuda_part()?;
     let count = Cuda::device_count();

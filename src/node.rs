@@ -22,3 +22,13 @@ pub mod config;
 pub mod health;
 
 pub mod logging;
+
+pub mod error;
+
+mod throttle;
+
+mod frame;
+
+mod inference;
+
+pub mod run;

@@ -165,6 +165,14 @@ impl ResolvedParams {
         self.values.iter().map(|(name, (value, _))| (*name, value))
     }
 
+    /// A parameter's value as YAML would have it, strings without quotes.
+    pub fn text(&self, name: &str) -> String {
+        match &self.values[name].0 {
+            ParamValue::String(text) => text.clone(),
+            other => other.to_string(),
+        }
+    }
+
     /// Rules that join several parameters.
     fn contradictions(&self) -> Option<ParamProblem> {
         let mode = self.string("intensity_mode");
