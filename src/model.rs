@@ -9,6 +9,7 @@ pub mod layers;
 pub mod params;
 pub mod pillar_net;
 pub mod pillar_vfe;
+mod segment;
 pub mod spec;
 
 use params::{ParamDecl, Params};

@@ -4,6 +4,7 @@
 mod bag;
 mod cloud;
 mod import;
+mod msgs;
 mod node;
 mod parity;
 mod pipeline;

@@ -5,7 +5,7 @@ use tch::Tensor;
 
 use super::backbone::{Backbone, BackboneTrace};
 use super::center_head::{CenterHead, HeadMaps};
-use super::layers::Mode;
+use super::layers::{BatchNorm, Mode};
 use super::params::Params;
 use super::pillar_vfe::{PaddedPillars, PillarVfe, VfeTrace, scatter};
 use super::spec::{ModelSpec, NetworkSpec};
@@ -57,5 +57,14 @@ impl PillarNet {
         let backbone = self.backbone.forward(&spatial_features, mode);
         let head = self.head.forward(&backbone.spatial_features_2d, mode);
         PillarNetTrace { vfe, spatial_features, backbone, head }
+    }
+
+    /// All batch norms in the order of the reference's state dict.
+    pub fn norms(&self) -> Vec<&BatchNorm> {
+        let vfe = self.vfe.layers.iter().map(|layer| &layer.norm);
+        let convs = self.backbone.blocks.iter().flat_map(|block| block.convs.iter().map(|conv| &conv.norm));
+        let deconvs = self.backbone.blocks.iter().map(|block| &block.deconv.norm);
+        let branches = self.head.regression.iter().chain([&self.head.heat_map]).map(|branch| &branch.hidden.norm);
+        vfe.chain(convs).chain(deconvs).chain([&self.head.shared.norm]).chain(branches).collect()
     }
 }

@@ -23,6 +23,9 @@ pub struct PaddedPillars {
     pub coords: Tensor,
     /// B.
     pub batch_size: i64,
+    /// Whether padded slots count as points of zeros, as they do in the reference. Dynamic voxelisation has no slots to pad, so
+    /// there they are left out of every maximum.
+    pub padding_takes_part: bool,
 }
 
 impl PaddedPillars {
@@ -48,7 +51,14 @@ impl PaddedPillars {
             num_points: Tensor::cat(&clouds.iter().map(|c| c.num_points.shallow_clone()).collect::<Vec<_>>(), 0),
             coords: Tensor::cat(&clouds.iter().enumerate().map(with_batch).collect::<Vec<_>>(), 0),
             batch_size: clouds.len() as i64,
+            padding_takes_part: slots.is_some(),
         }
+    }
+
+    /// Which slots hold a point: `[P, T, 1]` bool.
+    fn stored_slots(&self) -> Tensor {
+        let slot = Tensor::arange(self.voxels.size()[1], (Kind::Int64, self.voxels.device())).view([1, -1]);
+        slot.lt_tensor(&self.num_points.view([-1, 1])).unsqueeze(2)
     }
 }
 
@@ -98,25 +108,26 @@ impl PillarVfe {
     /// Padded slots take part in batch statistics and in the maximum, as in the reference: a padded slot enters the first layer
     /// as zeros and leaves it as ReLU(BN(0)).
     pub fn forward(&self, pillars: &PaddedPillars, mode: Mode) -> VfeTrace {
-        let decorated = self.decorate(pillars); // [P, T, D + 6]
+        let stored = pillars.stored_slots(); // [P, T, 1]
+        let highest = |x: &Tensor| {
+            // After a ReLU nothing is below zero, so zero leaves a slot out.
+            let counted = if pillars.padding_takes_part { x.shallow_clone() } else { x.masked_fill(&stored.logical_not(), 0.0) };
+            counted.amax([1], true)
+        };
+        let decorated = self.decorate(pillars) * stored.to_kind(Kind::Float); // [P, T, D + 6]
         let x = self.layers[0].forward(&decorated, mode); // [P, T, C / 2]
-        let highest = x.amax([1], true).expand_as(&x);
-        let pfn0_out = Tensor::cat(&[x, highest], 2); // [P, T, C]
-        let pillar_features = self.layers[1].forward(&pfn0_out, mode).amax([1], false); // [P, C]
+        let pfn0_out = Tensor::cat(&[x.shallow_clone(), highest(&x).expand_as(&x)], 2); // [P, T, C]
+        let pillar_features = highest(&self.layers[1].forward(&pfn0_out, mode)).squeeze_dim(1); // [P, C]
         VfeTrace { decorated, pfn0_out, pillar_features }
     }
 
     fn decorate(&self, pillars: &PaddedPillars) -> Tensor {
         let PaddedPillars { voxels, num_points, coords, .. } = pillars;
-        let t = voxels.size()[1];
         let xyz = voxels.i((.., .., ..3));
         let count = num_points.to_kind(Kind::Float).clamp_min(1.0).view([-1, 1, 1]);
         let mean = xyz.sum_dim_intlist([1].as_slice(), true, Kind::Float) / count;
         let center = pillar_centers(&self.grid, &coords.i((.., 1..))).unsqueeze(1);
-        let decorated = Tensor::cat(&[voxels.shallow_clone(), &xyz - mean, xyz - center], 2);
-        let slot = Tensor::arange(t, (Kind::Int64, voxels.device())).view([1, -1]);
-        let stored = slot.lt_tensor(&num_points.view([-1, 1])).to_kind(Kind::Float);
-        decorated * stored.unsqueeze(2)
+        Tensor::cat(&[voxels.shallow_clone(), &xyz - mean, xyz - center], 2)
     }
 }
 

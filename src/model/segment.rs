@@ -1,0 +1,159 @@
+//! Per-pillar reductions over points that lie grouped by pillar.
+//!
+//! On the CPU these are plain loops over the tensors' memory: one pass, where the general scatter operations of libtorch take
+//! several times as long. On a GPU they are scatter operations.
+#![allow(unsafe_code)] // views of CPU tensors' memory as slices; kind, contiguity and device are asserted first
+
+use tch::{Device, IndexOp, Kind, Tensor};
+
+use super::pillar_vfe::pillar_centers;
+use crate::voxel::{Grid, PillarTensors};
+
+/// The first PFN layer's input without padded slots: the points' columns, the offset to the mean of the pillar's points, the
+/// offset to the pillar's centre.
+///
+/// # Shapes
+/// - out: `[N', D + 6]`
+pub fn decorate(pillars: &PillarTensors, grid: &Grid) -> Tensor {
+    match pillars.points.device() {
+        Device::Cpu => decorate_by_loop(pillars, grid),
+        _ => decorate_by_scatter(pillars, grid),
+    }
+}
+
+/// Maximum over the points of each pillar.
+///
+/// # Shapes
+/// - `values`: `[N', C]`; out: `[P, C]`
+pub fn segment_max(values: &Tensor, pillars: &PillarTensors) -> Tensor {
+    match values.device() {
+        Device::Cpu => segment_max_by_loop(values, pillars),
+        _ => segment_max_by_scatter(values, pillars),
+    }
+}
+
+fn decorate_by_loop(pillars: &PillarTensors, grid: &Grid) -> Tensor {
+    let centers = pillar_centers(grid, &pillars.coords);
+    let (n, d) = (pillars.points.size()[0], pillars.points.size()[1] as usize);
+    let mut out = Tensor::empty([n, d as i64 + 6], (Kind::Float, Device::Cpu));
+    let (points, centers, counts) = (floats(&pillars.points), floats(&centers), integers(&pillars.num_points));
+    let out_rows = floats_mut(&mut out);
+    let mut point_idx = 0;
+    for (count, center) in counts.iter().zip(centers.chunks_exact(3)) {
+        let count = *count as usize;
+        let rows = &points[point_idx * d..(point_idx + count) * d];
+        let mut mean = [0f32; 3];
+        for row in rows.chunks_exact(d) {
+            for (sum, value) in mean.iter_mut().zip(row) {
+                *sum += value;
+            }
+        }
+        let mean = mean.map(|sum| sum / count as f32);
+        let outs = &mut out_rows[point_idx * (d + 6)..(point_idx + count) * (d + 6)];
+        for (row, out) in rows.chunks_exact(d).zip(outs.chunks_exact_mut(d + 6)) {
+            out[..d].copy_from_slice(row);
+            for axis in 0..3 {
+                out[d + axis] = row[axis] - mean[axis];
+                out[d + 3 + axis] = row[axis] - center[axis];
+            }
+        }
+        point_idx += count;
+    }
+    out
+}
+
+fn decorate_by_scatter(pillars: &PillarTensors, grid: &Grid) -> Tensor {
+    let xyz = pillars.points.i((.., ..3)).contiguous();
+    let sum = Tensor::zeros([pillars.n_pillars(), 3], (Kind::Float, xyz.device()));
+    let mean = sum.index_add(0, &pillars.pillar_of_point, &xyz) / pillars.num_points.to_kind(Kind::Float).unsqueeze(1);
+    let mean = mean.index_select(0, &pillars.pillar_of_point);
+    let center = pillar_centers(grid, &pillars.coords).index_select(0, &pillars.pillar_of_point);
+    Tensor::cat(&[pillars.points.shallow_clone(), &xyz - mean, xyz - center], 1)
+}
+
+fn segment_max_by_loop(values: &Tensor, pillars: &PillarTensors) -> Tensor {
+    let c = values.size()[1] as usize;
+    let values = values.contiguous();
+    let mut out = Tensor::empty([pillars.n_pillars(), c as i64], (Kind::Float, Device::Cpu));
+    let (rows, counts) = (floats(&values), integers(&pillars.num_points));
+    let mut point_idx = 0;
+    for (count, highest) in counts.iter().zip(floats_mut(&mut out).chunks_exact_mut(c)) {
+        highest.fill(f32::NEG_INFINITY);
+        let end = point_idx + *count as usize;
+        for row in rows[point_idx * c..end * c].chunks_exact(c) {
+            for (high, value) in highest.iter_mut().zip(row) {
+                *high = if *value > *high { *value } else { *high };
+            }
+        }
+        point_idx = end;
+    }
+    out
+}
+
+fn segment_max_by_scatter(values: &Tensor, pillars: &PillarTensors) -> Tensor {
+    let lowest = Tensor::full([pillars.n_pillars(), values.size()[1]], f64::NEG_INFINITY, (values.kind(), values.device()));
+    let index = pillars.pillar_of_point.unsqueeze(1).expand_as(values);
+    lowest.internal_scatter_reduce(0, &index, values, "amax", true)
+}
+
+fn assert_plain(tensor: &Tensor, kind: Kind) {
+    assert!(
+        tensor.device() == Device::Cpu && tensor.kind() == kind && tensor.is_contiguous(),
+        "needs a contiguous {kind:?} tensor on the CPU, got {tensor:?}"
+    );
+}
+
+fn floats(tensor: &Tensor) -> &[f32] {
+    assert_plain(tensor, Kind::Float);
+    if tensor.numel() == 0 {
+        return &[];
+    }
+    // SAFETY: a contiguous f32 CPU tensor holds `numel` floats from `data_ptr` on, and lives as long as the borrow.
+    unsafe { std::slice::from_raw_parts(tensor.data_ptr() as *const f32, tensor.numel()) }
+}
+
+fn integers(tensor: &Tensor) -> &[i64] {
+    assert_plain(tensor, Kind::Int64);
+    if tensor.numel() == 0 {
+        return &[];
+    }
+    // SAFETY: as above, for i64.
+    unsafe { std::slice::from_raw_parts(tensor.data_ptr() as *const i64, tensor.numel()) }
+}
+
+fn floats_mut(tensor: &mut Tensor) -> &mut [f32] {
+    assert_plain(tensor, Kind::Float);
+    if tensor.numel() == 0 {
+        return &mut [];
+    }
+    // SAFETY: as above; the tensors passed here were made in this file and share their memory with none.
+    unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr() as *mut f32, tensor.numel()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::voxel::{Pillarizer, VoxelCaps, pillarize_on_device};
+
+    /// Points on a lattice that is no multiple of the cell, so that pillars hold different numbers of them.
+    fn pillars(grid: &Grid) -> PillarTensors {
+        let points: Vec<f32> = (0..500u16)
+            .flat_map(|i| {
+                let t = f32::from(i);
+                [(t * 0.37) % 8.0 - 4.0, (t * 0.91) % 6.0 - 3.0, (t * 0.13) % 2.0, t, 0.5]
+            })
+            .collect();
+        let caps = VoxelCaps { max_points_per_voxel: Some(6), max_voxels: Some(60) };
+        pillarize_on_device(&mut Pillarizer::new(grid.clone(), caps), &points, 5, Device::Cpu).expect("cpu")
+    }
+
+    #[test]
+    fn loops_equal_scatter_operations() {
+        let grid = Grid::new([-4.0, -3.0, 0.0, 4.0, 3.0, 2.0], [0.5, 0.5, 2.0]);
+        let pillars = pillars(&grid);
+        let (looped, scattered) = (decorate_by_loop(&pillars, &grid), decorate_by_scatter(&pillars, &grid));
+        assert!((&looped - scattered).abs().max().double_value(&[]) < 1e-5);
+        let (looped, scattered) = (segment_max_by_loop(&looped, &pillars), segment_max_by_scatter(&looped, &pillars));
+        assert_eq!(looped, scattered);
+    }
+}

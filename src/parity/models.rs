@@ -1,0 +1,259 @@
+//! A whole detector, stage by stage: the plain network in evaluation and in training mode, then the fused one the node runs.
+
+use std::path::Path;
+
+use tch::{Device, IndexOp, Kind, Tensor};
+
+use super::compare::{Limit, StageResult, compare, exact};
+use super::golden::{Companion, Golden};
+use super::{Case, ParityError};
+use crate::geometry::wrap_angle;
+use crate::model::center_head::{HeadMaps, REGRESSION_BRANCHES};
+use crate::model::fused::FusedPillarNet;
+use crate::model::init::{HeadMultipliers, hash_weights};
+use crate::model::layers::Mode;
+use crate::model::params::{ParamDecl, Params};
+use crate::model::pillar_net::{PillarNet, PillarNetTrace};
+use crate::model::pillar_vfe::PaddedPillars;
+use crate::model::spec::ModelSpec;
+use crate::pipeline::{Boxes, boxes_from_maps, boxes_from_peaks};
+use crate::postprocess::{self, Detection};
+use crate::voxel::{PillarTensors, Pillarizer, pillarize_by_sort, pillarize_on_device};
+
+/// Of `eval` features.
+const FEATURES: Limit = Limit::OfMax(3e-5);
+/// Of `eval` head maps.
+const HEADS: Limit = Limit::Abs(1e-4);
+/// Of everything after a forward pass with batch statistics.
+const TRAIN: Limit = Limit::OfMax(1e-3);
+/// Of running statistics after one step.
+const RUNNING: Limit = Limit::Each { relative: 1e-4, absolute: 1e-5 };
+/// Pillars whose decorated points the golden files hold.
+const TRACED_PILLARS: i64 = 96;
+
+pub fn run(path: &Path, case: &mut Case) -> Result<(), ParityError> {
+    let companion = Companion::read(&path.with_extension("json"))?;
+    let model: String = companion.get(&["model"])?;
+    let Ok(mut spec) = ModelSpec::builtin(&model) else {
+        case.unsupported.push(format!("`{model}` is no pillar network of this build"));
+        return Ok(());
+    };
+    spec.grid.range = companion.get(&["point_cloud_range"])?;
+    spec.grid.voxel_size = companion.get(&["voxel_size"])?;
+    spec.grid.max_points_per_voxel = Some(companion.get(&["max_points_per_voxel"])?);
+    spec.check(&path.display().to_string())?;
+
+    let golden = Golden::read(path)?;
+    let params = crate::model::expected_params(&spec);
+    let learnable: i64 = params.iter().filter(|p| !p.name.contains("running_")).map(|p| p.shape.iter().product::<i64>()).sum();
+    case.stages.push(exact("num_params", &learnable, &companion.get(&["num_params"])?));
+    let multipliers = HeadMultipliers { hm_weight: companion.get(&["hm_or_cls_weight_mult"])? };
+    let weights = hash_weights(&params, companion.get(&["weight_seed"])?, &multipliers);
+
+    let clouds = voxels(&golden, &spec, case)?;
+    let net = PillarNet::new(&Params::load(&weights, Device::Cpu), &spec);
+    let padded = PaddedPillars::from_clouds(&clouds, spec.grid.max_points_per_voxel);
+    let trace = net.forward(&padded, Mode::Eval);
+    eval_stages(&golden, &trace, case)?;
+    for batch_idx in 0..clouds.len() {
+        let found = boxes_from_maps(&image(&trace.head, batch_idx), &spec)?;
+        compare_boxes(&golden, batch_idx, "eval", &found, case)?;
+    }
+    fused_stages(&golden, &net, &spec, &clouds, case)?;
+
+    let train_net = PillarNet::new(&Params::load(&weights, Device::Cpu), &spec);
+    train_stages(&golden, &companion, &train_net, &padded, &params, case)?;
+    case.unsupported.push("targets, losses and gradients are not part of this build".to_owned());
+    Ok(())
+}
+
+/// Both voxelisers on every cloud of the batch.
+fn voxels(golden: &Golden, spec: &ModelSpec, case: &mut Case) -> Result<Vec<PillarTensors>, ParityError> {
+    let mut clouds = Vec::new();
+    while let Some(points) = golden.find(&format!("input/points.{}", clouds.len())) {
+        let (_, d) = points.size2()?;
+        let rows = Vec::<f32>::try_from(points.view([-1]))?;
+        let mut pillarizer = Pillarizer::new(spec.grid(), spec.caps());
+        clouds.push((pillarize_on_device(&mut pillarizer, &rows, d as usize, Device::Cpu)?, points));
+    }
+    if clouds.is_empty() {
+        return Err(golden.content_error("input/points.0", "is missing"));
+    }
+    let sorted: Result<Vec<_>, _> =
+        clouds.iter().map(|(_, points)| pillarize_by_sort(&spec.grid(), spec.caps(), points)).collect();
+    let plain: Vec<_> = clouds.into_iter().map(|(pillars, _)| pillars).collect();
+    for (suffix, clouds) in [("", &plain), (" by sort", &sorted?)] {
+        let cat = |part: &dyn Fn(&PillarTensors) -> Tensor| Tensor::cat(&clouds.iter().map(part).collect::<Vec<_>>(), 0);
+        let coords = PaddedPillars::from_clouds(clouds, spec.grid.max_points_per_voxel).coords;
+        let num_points = cat(&|c| c.num_points.shallow_clone());
+        let point_index = cat(&|c| c.point_index.shallow_clone());
+        for (name, ours) in [("coords", coords), ("num_points", num_points), ("point_index", point_index)] {
+            let key = format!("voxel/{name}");
+            case.stages.push(compare(&format!("{key}{suffix}"), &ours, golden.get(&key)?, Limit::Exact));
+        }
+    }
+    Ok(plain)
+}
+
+fn eval_stages(golden: &Golden, trace: &PillarNetTrace, case: &mut Case) -> Result<(), ParityError> {
+    let traced = |t: &Tensor| t.slice(0, 0, TRACED_PILLARS, 1);
+    let mut stage = |name: &str, ours: &Tensor, axis: i64, limit: Limit| -> Result<(), ParityError> {
+        case.stages.push(golden.compare_stage(&format!("eval/{name}"), ours, axis, limit)?);
+        Ok(())
+    };
+    stage("vfe/decorated", &traced(&trace.vfe.decorated), 2, FEATURES)?;
+    stage("vfe/pfn0_out", &traced(&trace.vfe.pfn0_out), 2, FEATURES)?;
+    stage("vfe/pillar_features", &trace.vfe.pillar_features, 1, FEATURES)?;
+    stage("bev/spatial_features", &trace.spatial_features, 1, FEATURES)?;
+    for (block_idx, block) in trace.backbone.blocks.iter().enumerate() {
+        stage(&format!("b2d/block{block_idx}"), block, 1, FEATURES)?;
+    }
+    stage("b2d/spatial_features_2d", &trace.backbone.spatial_features_2d, 1, FEATURES)?;
+    head_stages(golden, "eval", &trace.head, FEATURES, HEADS, case)
+}
+
+fn head_stages(
+    golden: &Golden,
+    mode: &str,
+    head: &HeadMaps,
+    shared_limit: Limit,
+    limit: Limit,
+    case: &mut Case,
+) -> Result<(), ParityError> {
+    case.stages.push(golden.compare_stage(&format!("{mode}/head/shared"), &head.shared, 1, shared_limit)?);
+    case.stages.push(golden.compare_stage(&format!("{mode}/head/hm"), &head.heat_map, 1, limit)?);
+    let mut start = 0;
+    for (name, channels) in REGRESSION_BRANCHES {
+        let map = head.regression.narrow(1, start, channels);
+        case.stages.push(golden.compare_stage(&format!("{mode}/head/{name}"), &map, 1, limit)?);
+        start += channels;
+    }
+    Ok(())
+}
+
+/// The network the node runs, one cloud at a time.
+fn fused_stages(
+    golden: &Golden,
+    net: &PillarNet,
+    spec: &ModelSpec,
+    clouds: &[PillarTensors],
+    case: &mut Case,
+) -> Result<(), ParityError> {
+    let fused = FusedPillarNet::new(net, &spec.grid(), spec.grid.max_points_per_voxel, Kind::Float);
+    let mut features = Vec::new();
+    let mut heat_maps = Vec::new();
+    let mut found = Vec::new();
+    for pillars in clouds {
+        let pillar_features = fused.pillar_features(pillars);
+        let shared = fused.shared(&fused.backbone(&fused.scatter(&pillar_features, pillars)));
+        let heat_map = fused.heat_map(&shared);
+        let peaks = postprocess::top_peaks(&heat_map, spec.postprocess.max_peaks)?;
+        let regression = fused.regression_at(&shared, &peaks.row, &peaks.col);
+        found.push(boxes_from_peaks(&peaks, &regression, spec)?);
+        features.push(pillar_features);
+        heat_maps.push(heat_map);
+    }
+    let mut stage = |name: &str, ours: &Tensor, limit: Limit| -> Result<(), ParityError> {
+        let result = golden.compare_stage(name, ours, 1, limit)?;
+        case.stages.push(StageResult { stage: format!("fused {name}"), ..result });
+        Ok(())
+    };
+    stage("eval/vfe/pillar_features", &Tensor::cat(&features, 0), FEATURES)?;
+    stage("eval/head/hm", &Tensor::stack(&heat_maps, 0), HEADS)?;
+    for (batch_idx, found) in found.iter().enumerate() {
+        compare_boxes(golden, batch_idx, "fused eval", found, case)?;
+    }
+    Ok(())
+}
+
+fn train_stages(
+    golden: &Golden,
+    companion: &Companion,
+    net: &PillarNet,
+    padded: &PaddedPillars,
+    params: &[ParamDecl],
+    case: &mut Case,
+) -> Result<(), ParityError> {
+    if golden.find("train/head/hm").is_none() {
+        case.unsupported.push("the file holds no training forward pass".to_owned());
+        return Ok(());
+    }
+    let trace = net.forward(padded, Mode::Train);
+    case.stages.push(golden.compare_stage("train/vfe/pillar_features", &trace.vfe.pillar_features, 1, TRAIN)?);
+    let stage = golden.compare_stage("train/b2d/spatial_features_2d", &trace.backbone.spatial_features_2d, 1, TRAIN)?;
+    case.stages.push(stage);
+    head_stages(golden, "train", &trace.head, TRAIN, TRAIN, case)?;
+    // The norms in the reference's order are those of our own listing: both follow the state dict.
+    let order: Vec<(String, i64)> = companion.get(&["bn_order"])?;
+    let ours = |what: &str| {
+        params.iter().filter_map(|p| Some((p.name.strip_suffix(&format!(".{what}"))?.to_owned(), p.shape[0]))).collect::<Vec<_>>()
+    };
+    case.stages.push(exact("train/bn_order", &ours("running_mean"), &order));
+    let norms = net.norms();
+    let means: Vec<_> = norms.iter().map(|norm| &norm.running_mean).collect();
+    let vars: Vec<_> = norms.iter().map(|norm| &norm.running_var).collect();
+    for (name, values) in [("mean", means), ("var", vars)] {
+        let key = format!("train/bn_running_{name}_after");
+        case.stages.push(compare(&key, &Tensor::cat(&values, 0), golden.get(&key)?, RUNNING));
+    }
+    Ok(())
+}
+
+/// The head maps of one cloud of the batch.
+fn image(head: &HeadMaps, batch_idx: usize) -> HeadMaps {
+    let one = |t: &Tensor| t.i(batch_idx as i64).unsqueeze(0);
+    HeadMaps { shared: one(&head.shared), heat_map: one(&head.heat_map), regression: one(&head.regression) }
+}
+
+fn compare_boxes(golden: &Golden, batch_idx: usize, label: &str, found: &Boxes, case: &mut Case) -> Result<(), ParityError> {
+    for (part, ours) in [("decode", &found.decoded), ("final", &found.kept)] {
+        let key = format!("eval/{part}.{batch_idx}");
+        let boxes = golden.get(&format!("{key}.pred_boxes"))?;
+        let scores = Vec::<f32>::try_from(golden.get(&format!("{key}.pred_scores"))?)?;
+        let labels = Vec::<i64>::try_from(golden.get(&format!("{key}.pred_labels"))?)?;
+        let rows = Vec::<f64>::try_from(boxes.to_kind(Kind::Double).view([-1]))?;
+        let golden_boxes: Vec<_> = rows
+            .chunks_exact(7)
+            .zip(scores.iter().zip(&labels))
+            .map(|(row, (score, label))| GoldenBox { row: row.try_into().unwrap_or_default(), score: *score, label: *label })
+            .collect();
+        case.stages.push(same_set(&format!("{label}/{part}.{batch_idx}"), ours, &golden_boxes));
+    }
+    Ok(())
+}
+
+struct GoldenBox {
+    row: [f64; 7],
+    score: f32,
+    label: i64,
+}
+
+/// Whether two sets of boxes are the same: each golden box has one of ours within 1e-3 m, sizes within 1e-4 of themselves, yaw within
+/// 1e-4 modulo a turn, score within 1e-5, and none of ours is left over. Order may swap where scores are that close.
+fn same_set(stage: &str, ours: &[Detection], golden: &[GoldenBox]) -> StageResult {
+    const LIMIT: &str = "same set: 1e-3 m, 1e-4, 1e-5";
+    if ours.len() != golden.len() {
+        return StageResult::mismatch(stage, LIMIT, format!("ours has {} boxes, golden {}", ours.len(), golden.len()));
+    }
+    let mut left: Vec<&Detection> = ours.iter().collect();
+    let (mut max_abs, mut max_rel) = (0f64, 0f64);
+    for golden in golden {
+        let matches = |d: &&Detection| {
+            let row = d.box3d.to_row();
+            let near = (0..3).all(|i| (row[i] - golden.row[i]).abs() <= 1e-3);
+            let sized = (3..6).all(|i| (row[i] - golden.row[i]).abs() <= 1e-3 && (row[i] / golden.row[i] - 1.0).abs() <= 1e-4);
+            let turned = wrap_angle(row[6] - golden.row[6]).abs() <= 1e-4;
+            near && sized && turned && (d.score - golden.score).abs() <= 1e-5 && d.class_idx as i64 + 1 == golden.label
+        };
+        let Some(position) = left.iter().position(matches) else {
+            let detail = format!("golden box {:?} score {} label {} has no match", golden.row, golden.score, golden.label);
+            return StageResult::mismatch(stage, LIMIT, detail);
+        };
+        let row = left.remove(position).box3d.to_row();
+        for i in 0..6 {
+            max_abs = max_abs.max((row[i] - golden.row[i]).abs());
+            max_rel = max_rel.max((row[i] - golden.row[i]).abs() / golden.row[i].abs().max(1e-3));
+        }
+    }
+    StageResult { stage: stage.to_owned(), max_abs, max_rel, limit: LIMIT.to_owned(), within: true, detail: String::new() }
+}
