@@ -3,8 +3,10 @@
 use super::args::ArgsError;
 use super::config::ConfigError;
 use crate::cloud::CloudError;
+use crate::model::directory::DirectoryError;
 use crate::msgs::cdr::CdrError;
 use crate::pipeline::PipelineError;
+use crate::postprocess::PostprocessError;
 use crate::transport::TransportError;
 
 /// Exit code after a normal end, SIGINT and SIGTERM included.
@@ -35,6 +37,9 @@ pub enum NodeError {
     /// Names, environment variables, or the middleware itself.
     #[error(transparent)]
     Transport(#[from] TransportError),
+    /// The model directory.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     /// The model or the device it should run on.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
@@ -61,7 +66,7 @@ impl NodeError {
             Self::Args(_) | Self::Config(_) | Self::Cloud(_) => EXIT_USAGE,
             Self::Transport(TransportError::Environment { .. } | TransportError::Name { .. }) => EXIT_USAGE,
             Self::Pipeline(error) if is_device_fault(error) => EXIT_DEVICE,
-            Self::Pipeline(_) => EXIT_MODEL,
+            Self::Pipeline(_) | Self::Directory(_) => EXIT_MODEL,
             Self::DeviceLost { .. } => EXIT_DEVICE,
             Self::Transport(_) | Self::Thread(_) | Self::InferenceEnded => EXIT_OTHER,
         }
@@ -105,5 +110,9 @@ impl FrameFault {
 }
 
 fn is_device_fault(error: &PipelineError) -> bool {
-    matches!(error, PipelineError::Torch(_))
+    match error {
+        PipelineError::Device(_) | PipelineError::Torch(_) | PipelineError::Network(_) => true,
+        PipelineError::Postprocess(error) => matches!(error, PostprocessError::Torch(_)),
+        PipelineError::Weights { .. } | PipelineError::Spec(_) | PipelineError::Columns { .. } => false,
+    }
 }

@@ -103,7 +103,7 @@ impl Window {
 }
 
 /// Flags that deserve a warning; the others are only shown.
-const WARNING_FLAGS: [&str; 4] = ["empty_cloud", "out_of_range", "point_cap", "pillar_cap"];
+const WARNING_FLAGS: [&str; 5] = ["empty_cloud", "out_of_range", "point_cap", "pillar_cap", "non_finite_boxes"];
 
 impl Health {
     /// A node that has just been started.

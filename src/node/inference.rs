@@ -11,6 +11,8 @@ use super::health::{FrameEvent, InputCounters};
 use super::output::{FrameFacts, detections_to_markers, detections_to_msg, failed_report, report_to_msg};
 use super::run::Shared;
 use super::throttle::Throttle;
+use crate::device;
+use crate::model::directory;
 use crate::msgs::{Message, cdr};
 use crate::pipeline::Pipeline;
 use crate::transport::{Publisher, Sample, Subscription, TransportError};
@@ -93,29 +95,30 @@ impl Inference {
     fn start(&self) -> Result<FrameWorker, NodeError> {
         let started = Instant::now();
         if let Some(n_threads) = self.config.num_threads {
-            crate::device::set_cpu_threads(n_threads);
+            device::set_cpu_threads(n_threads);
         }
-        let pipeline = self.load()?;
+        let (pipeline, model) = self.load()?;
         self.params.check_against(pipeline.spec())?;
+        let device = format!("{} ({})", device::name(pipeline.device()), pipeline.device_reason());
         let worker = FrameWorker::new(pipeline, &self.config)?;
         let cold_start_ms = started.elapsed().as_secs_f64() * 1e3;
-        let (model, device) = (worker.spec().name.clone(), self.config.pipeline.device.clone());
-        tracing::info!(
-            "ready: model {model} on {device} after {cold_start_ms:.0} ms, clouds from {}",
-            self.outputs.input.topic()
-        );
+        let topic = self.outputs.input.topic();
+        tracing::info!("ready: model {model} on {device} after {cold_start_ms:.0} ms, waiting for clouds on {topic}");
         self.shared.health().ready(model, device, cold_start_ms);
         self.shared.changed.notify_one();
         Ok(worker)
     }
 
-    fn load(&self) -> Result<Pipeline, NodeError> {
-        Ok(Pipeline::load(&self.config.model_dir, &self.config.pipeline)?)
+    /// The pipeline, and the model's name with the hash of its weights.
+    fn load(&self) -> Result<(Pipeline, String), NodeError> {
+        let model = directory::load(&self.config.model_dir)?;
+        let identity = format!("{} sha256:{}", model.spec.name, model.sha256);
+        Ok((Pipeline::new(model.spec, &model.weights, &self.config.pipeline)?, identity))
     }
 
     fn rebuild(&self, worker: &mut FrameWorker) -> Result<(), NodeError> {
         tracing::error!("several clouds in a row failed: rebuilding the pipeline");
-        worker.rebuild(self.load()?)?;
+        worker.rebuild(self.load()?.0)?;
         self.shared.health().rebuilt();
         Ok(())
     }

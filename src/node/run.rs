@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, oneshot};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, interval_at};
 
 use super::config::{NodeConfig, ResolvedParams};
 use super::error::NodeError;
@@ -82,6 +82,9 @@ pub async fn run(
         stop: AtomicBool::new(false),
         newest_stamp: Mutex::default(),
     });
+    let mut reporter = DiagnosticsReporter { publisher: diagnostics, use_sim_time: config.use_sim_time, level: None };
+    // Also when the model cannot be loaded, there is word of the attempt.
+    reporter.publish_periodic(&shared);
     let (send_result, mut result) = oneshot::channel();
     let inference = Inference { params, config: config.clone(), outputs, shared: Arc::clone(&shared) };
     let thread = std::thread::Builder::new()
@@ -92,8 +95,7 @@ pub async fn run(
         })
         .map_err(NodeError::Thread)?;
 
-    let mut reporter = DiagnosticsReporter { publisher: diagnostics, use_sim_time: config.use_sim_time, level: None };
-    let mut ticks = tokio::time::interval(config.diagnostics_period);
+    let mut ticks = interval_at(tokio::time::Instant::now() + config.diagnostics_period, config.diagnostics_period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shutdown = std::pin::pin!(shutdown);
     let ended = loop {
