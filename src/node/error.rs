@@ -113,6 +113,7 @@ fn is_device_fault(error: &PipelineError) -> bool {
     match error {
         PipelineError::Device(_) | PipelineError::Torch(_) | PipelineError::Network(_) => true,
         PipelineError::Postprocess(error) => matches!(error, PostprocessError::Torch(_)),
-        PipelineError::Weights { .. } | PipelineError::Spec(_) | PipelineError::Columns { .. } => false,
+        PipelineError::Directory(_) | PipelineError::Weights { .. } => false,
+        PipelineError::Spec(_) | PipelineError::Columns { .. } => false,
     }
 }
