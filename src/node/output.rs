@@ -216,7 +216,14 @@ mod tests {
 
     fn frame_output(voxels: VoxelCounts) -> FrameOutput {
         let times = StageTimes { voxelize_ms: 1.0, vfe_ms: 2.0, head_ms: 3.0, ..StageTimes::default() };
-        FrameOutput { detections: detections(), voxels, n_candidates: 9, max_scores: vec![0.9, 0.8], times }
+        FrameOutput {
+            detections: detections(),
+            voxels,
+            n_candidates: 9,
+            n_non_finite_boxes: 0,
+            max_scores: vec![0.9, 0.8],
+            times,
+        }
     }
 
     #[test]

@@ -19,6 +19,8 @@ use super::street::{MAX_SLOPE, Street};
 const CHUNK_COLUMNS: usize = 32;
 /// Ground nearer than this to a shot counts as hit.
 const GROUND_TOLERANCE_M: f64 = 0.002;
+/// The ground has no hump shorter than this that a beam could step over.
+const MAX_GROUND_STEP_M: f64 = 4.0;
 
 /// A part somewhere in the world.
 pub struct Placed<'a> {
@@ -74,6 +76,16 @@ struct Target<'a> {
     min_range: f32,
     part_from_laser: Mat3,
     origin: Vec3,
+}
+
+impl Target<'_> {
+    /// The columns from `begin` to before `end` in which it may be seen; its window may wrap around the sweep.
+    fn columns_within(&self, begin: usize, end: usize, n_total: usize) -> impl Iterator<Item = usize> + use<> {
+        let last = self.first_column + self.n_columns;
+        let plain = begin.max(self.first_column)..end.min(last);
+        let wrapped = begin..end.min(last.saturating_sub(n_total));
+        plain.chain(wrapped)
+    }
 }
 
 const NONE: u32 = u32::MAX;
@@ -137,12 +149,8 @@ impl Caster<'_> {
             dirs.extend(column_dirs.clone().map(|dir| vec3([dir.x, dir.y, dir.z])));
             self.ground(&mut depths[(column - begin) * n_rows..][..n_rows], column_dirs);
         }
-        let n_total = self.laser.n_columns;
         for (target_idx, target) in self.targets.iter().enumerate() {
-            for column in begin..end {
-                if (column + n_total - target.first_column) % n_total >= target.n_columns {
-                    continue;
-                }
+            for column in target.columns_within(begin, end, self.laser.n_columns) {
                 for row in target.rows.clone() {
                     let pixel = (column - begin) * n_rows + row;
                     let depth = &mut depths[pixel];
@@ -180,44 +188,60 @@ impl Caster<'_> {
         (stopped && range > self.laser.min_range_m as f32).then_some(range)
     }
 
-    /// Marches the beams of one column over the ground, lowest first: where the ground hid one beam, a higher beam cannot
-    /// meet it nearer.
+    /// Follows the beams of one column down to the ground, lowest first: where the ground hid one beam, a higher beam
+    /// cannot meet it nearer.
     fn ground(&self, depths: &mut [[Depth; 2]], dirs: impl DoubleEndedIterator<Item = Vector3<f64>> + ExactSizeIterator) {
-        let origin = self.world_from_laser.translation.vector;
-        let mut known = 0.0;
+        let max_range = self.laser.max_range_m;
+        let (mut known, mut slope) = (0.0, 0.0);
         for (depth, dir) in depths.iter_mut().zip(dirs).rev() {
             let dir = self.world_from_laser.rotation * dir;
-            let flat = dir.x.hypot(dir.y);
-            let closing = MAX_SLOPE * flat - dir.z;
-            if closing <= 0.0 {
+            if dir.z > MAX_SLOPE * dir.x.hypot(dir.y) {
                 break;
             }
-            let gap_at = |range: f64| {
-                let at = origin + dir * range;
-                at.z - self.street.height(at.x, at.y)
-            };
-            let (mut range, mut above) = (0.98 * known, 0.0);
-            let mut gap = gap_at(range);
-            while gap > GROUND_TOLERANCE_M && range < self.laser.max_range_m {
-                above = range;
-                range += (gap / closing).max(0.01);
-                gap = gap_at(range);
-            }
-            if range >= self.laser.max_range_m {
-                break;
-            }
-            // A kerb steps up faster than the marcher's bound: find its face.
-            let mut below = range;
-            while gap < -GROUND_TOLERANCE_M && below - above > 1e-4 {
-                range = 0.5 * (above + below);
-                gap = gap_at(range);
-                if gap > 0.0 { above = range } else { below = range }
-            }
+            let Some(range) = self.ground_range(&dir, 0.98 * known, &mut slope) else { break };
             known = range;
-            if range > self.laser.min_range_m {
+            if range > self.laser.min_range_m && range < max_range {
                 *depth = [Depth { range: range as f32, target: GROUND }, depth[1]];
             }
         }
+    }
+
+    /// Distance at which a beam comes down to the ground beyond `start`, where it is still above it; `None` beyond the
+    /// laser's range. `slope` is the rise of the ground per metre of beam where the last one came down.
+    fn ground_range(&self, dir: &Vector3<f64>, start: f64, slope: &mut f64) -> Option<f64> {
+        let origin = self.world_from_laser.translation.vector;
+        let gap_at = |range: f64| {
+            let at = origin + dir * range;
+            at.z - self.street.height(at.x, at.y)
+        };
+        let (mut above, mut gap_above) = (start, gap_at(start));
+        let (mut below, mut gap_below) = loop {
+            if gap_above < GROUND_TOLERANCE_M {
+                return Some(above);
+            }
+            if above > self.laser.max_range_m {
+                return None;
+            }
+            let closing = *slope - dir.z;
+            let step = if closing * MAX_GROUND_STEP_M > gap_above { gap_above / closing } else { MAX_GROUND_STEP_M };
+            let range = above + step.max(0.01);
+            let gap = gap_at(range);
+            *slope = (gap_above - gap) / (range - above) + dir.z;
+            if gap < 0.0 {
+                break (range, gap);
+            }
+            (above, gap_above) = (range, gap);
+        };
+        while below - above > 1e-3 {
+            let range = (above + (below - above) * gap_above / (gap_above - gap_below))
+                .clamp(above + 0.1 * (below - above), below - 0.1 * (below - above));
+            let gap = gap_at(range);
+            if gap.abs() < GROUND_TOLERANCE_M {
+                return Some(range);
+            }
+            if gap > 0.0 { (above, gap_above) = (range, gap) } else { (below, gap_below) = (range, gap) }
+        }
+        Some(above)
     }
 
     fn describe(&self, depth: Depth, dir: Vec3) -> Option<Hit> {
@@ -227,14 +251,11 @@ impl Caster<'_> {
         if depth.target == GROUND {
             let at = self.world_from_laser * Point3::from(Vector3::from((dir * depth.range).to_array().map(f64::from)));
             let dir = self.world_from_laser.rotation * Vector3::from(dir.to_array().map(f64::from));
-            let step = 0.02;
-            let (east, north) = (self.street.height(at.x + step, at.y), self.street.height(at.x, at.y + step));
-            let here = self.street.height(at.x, at.y);
-            let normal = Vector3::new((here - east) / step, (here - north) / step, 1.0).normalize();
+            let (surface, normal) = self.street.surface(at.x, at.y);
             return Some(Hit {
                 range_m: depth.range,
                 cos_incidence: dir.dot(&normal).abs() as f32,
-                surface: self.street.surface(at.x, at.y),
+                surface,
                 height_m: 0.0,
                 along_m: 0.0,
                 on_top: true,
@@ -392,17 +413,23 @@ mod tests {
             let key = Key::new(5);
             let shots = cast(&laser, &world_from_laser, &world.street, &placed, false, key);
             let n_rows = laser.elevations_rad.len();
-            let laser_from_world = world_from_laser.inverse();
-            let mut n_parts_hit = 0;
+            let mut found = vec![f32::MAX; n_rows * laser.n_columns];
             for shot in &shots {
+                found[shot.column * n_rows + shot.row] = shot.first.range_m;
+            }
+            let laser_from_world = world_from_laser.inverse();
+            let local: Vec<_> = placed.iter().map(|placed| (laser_from_world * placed.world_from_part).inverse()).collect();
+            let mut n_parts_hit = 0;
+            for (pixel, &found) in found.iter().enumerate() {
+                let (sin_az, cos_az) = column_azimuth(&laser, pixel / n_rows).sin_cos();
+                let (sin, cos) = laser.elevations_rad[pixel % n_rows].sin_cos();
+                let dir = Vector3::new(cos * cos_az, cos * sin_az, sin);
                 let mut nearest = f32::MAX;
-                for (id, placed) in placed.iter().enumerate() {
-                    let laser_from_part = laser_from_world * placed.world_from_part;
-                    let dir = laser_from_part.rotation.inverse() * Vector3::from(shot.dir.to_array().map(f64::from));
-                    let origin = laser_from_part.inverse() * Point3::origin();
-                    let ray = Ray::new(vec3(origin.coords.into()), vec3(dir.into()));
-                    let luck = || key.with((shot.column * n_rows + shot.row) as u64).with(id as u64);
-                    if let Some(range) = placed.part.shape.cast(&ray, 1e3, || luck().uniform()) {
+                for (id, (placed, part_from_laser)) in placed.iter().zip(&local).enumerate() {
+                    let origin = vec3(part_from_laser.translation.vector.into());
+                    let ray = Ray::new(origin, vec3((part_from_laser.rotation * dir).into()));
+                    let luck = || key.with(pixel as u64).with(id as u64);
+                    if let Some(range) = placed.part.shape.cast(&ray, laser.max_range_m as f32, || luck().uniform()) {
                         let stopped = placed.part.opacity >= 1.0 || luck().with(1).uniform() < placed.part.opacity;
                         if stopped && range > laser.min_range_m as f32 {
                             nearest = nearest.min(range);
@@ -410,8 +437,8 @@ mod tests {
                     }
                 }
                 // Nearer than everything means the ground; farther would mean a part was lost.
-                assert!(shot.first.range_m <= nearest + 0.02, "{} shot {:?}: nearest part {nearest}", laser.name, shot);
-                n_parts_hit += usize::from((shot.first.range_m - nearest).abs() < 0.02);
+                assert!(found <= nearest + 0.02, "{} pixel {pixel}: found {found}, nearest part {nearest}", laser.name);
+                n_parts_hit += usize::from((found - nearest).abs() < 0.02);
             }
             assert!(n_parts_hit * 20 > shots.len(), "{}: {n_parts_hit} of {}", laser.name, shots.len());
         }
