@@ -385,8 +385,67 @@ impl Window {
 mod tests {
     use super::super::random::Dice;
     use super::super::sensor::SensorKind;
+    use super::super::shape::upright;
     use super::super::world::World;
     use super::*;
+
+    fn roof() -> LaserSpec {
+        LaserSpec { n_columns: 300, ..SensorKind::Waymo5.lasers().swap_remove(0) }
+    }
+
+    #[test]
+    fn bare_ground_is_hit_where_the_street_says_it_is() {
+        for seed in 0..3 {
+            let street = Street::new(&mut Dice::new(seed, 1), -110.0, 110.0);
+            let ([x, y], yaw) = street.place(0.0, -2.0);
+            let world_from_laser = street.standing([x, y], yaw) * upright([1.43, 0.0, 2.184], 0.0);
+            let shots = cast(&roof(), &world_from_laser, &street, &[], false, Key::new(1));
+            // 39 beams look down steeply enough to come down on a level road within 75 m.
+            assert!((37 * 300..=42 * 300).contains(&shots.len()), "{} shots", shots.len());
+            let mut n_on_face = 0;
+            for shot in &shots {
+                let at = Vector3::from((shot.dir * shot.first.range_m).to_array().map(f64::from));
+                let at = world_from_laser * Point3::from(at);
+                let miss = at.z - street.height(at.x, at.y);
+                if miss.abs() > 0.005 {
+                    // On the face of a kerb a millimetre across is a centimetre of height.
+                    let away = 0.01 * Vector3::new(at.x - x, at.y - y, 0.0).normalize();
+                    let (near, far) = (street.height(at.x - away.x, at.y - away.y), street.height(at.x + away.x, at.y + away.y));
+                    assert!((near.min(far) - 0.005..near.max(far) + 0.005).contains(&at.z), "{miss} m off at {at}");
+                    n_on_face += 1;
+                }
+            }
+            assert!(n_on_face * 50 < shots.len(), "{n_on_face} of {}", shots.len());
+        }
+    }
+
+    #[test]
+    fn wall_hides_what_stands_behind_it() {
+        let street = Street::new(&mut Dice::new(2, 1), -110.0, 110.0);
+        let ([x, y], yaw) = street.place(0.0, -2.0);
+        let world_from_ego = street.standing([x, y], yaw);
+        let world_from_laser = world_from_ego * upright([1.43, 0.0, 2.184], 0.0);
+        let part = |center, size, reflectivity| Part::block(center, size, Surface::matte(reflectivity));
+        let car = part([20.0, 0.0, 0.8], [4.5, 2.0, 1.6], 0.2);
+        let cases = [
+            ("alone", vec![], true),
+            ("behind a wall", vec![part([10.0, 0.0, 1.5], [0.2, 6.0, 5.0], 0.1)], false),
+            ("beside a wall", vec![part([10.0, 8.0, 1.5], [0.2, 6.0, 5.0], 0.1)], true),
+            ("before a wall", vec![part([30.0, 0.0, 1.5], [0.2, 20.0, 5.0], 0.1)], true),
+            ("behind a low wall", vec![part([10.0, 0.0, 0.3], [0.2, 6.0, 0.6], 0.1)], true),
+        ];
+        for (name, mut parts, seen) in cases {
+            parts.push(car.clone());
+            let placed: Vec<Placed> = parts
+                .iter()
+                .map(|part| Placed { part, world_from_part: world_from_ego * part.body_from_part, foot_z: 0.0 })
+                .collect();
+            let shots = cast(&roof(), &world_from_laser, &street, &placed, false, Key::new(1));
+            let n_on_car = shots.iter().filter(|shot| shot.first.surface == car.surface).count();
+            assert_eq!(n_on_car > 20, seen, "{name}: {n_on_car}");
+            assert!(seen || n_on_car == 0, "{name}: {n_on_car}");
+        }
+    }
 
     /// The windows must lose nothing that casting every shot at every part would find.
     #[test]
@@ -408,7 +467,7 @@ mod tests {
             .collect();
         for mut laser in SensorKind::Waymo5.lasers() {
             laser.n_columns = laser.n_columns.min(240) / 4;
-            let mount = super::super::shape::upright(laser.mount_m, laser.mount_yaw_rad);
+            let mount = upright(laser.mount_m, laser.mount_yaw_rad);
             let world_from_laser = world_from_ego * mount;
             let key = Key::new(5);
             let shots = cast(&laser, &world_from_laser, &world.street, &placed, false, key);
