@@ -24,7 +24,7 @@ use checkpoint::{Checkpoint, CheckpointError};
 use container::Format;
 use spconv::{LayoutError, SparseLayout};
 
-/// Largest file read; checkpoints of the paper's models have at most 0.2 GB.
+/// Largest file read; CP-Voxel with the state of its optimizer has 0.1 GB.
 const MAX_FILE_BYTES: u64 = 4 << 30;
 
 /// What an import read, decided and left out.

@@ -10,6 +10,9 @@ use super::pickle::{Heap, Object, PickleProblem, Value};
 /// Most dimensions of a tensor; networks have at most five.
 const MAX_RANK: usize = 8;
 
+/// Longest key of a storage in bytes; torch counts, or writes an address. Every tensor keeps a copy.
+const MAX_KEY: usize = 64;
+
 /// The classes and functions a checkpoint may name.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Global {
@@ -209,6 +212,9 @@ pub fn persistent_id(id: Value, heap: &mut Heap) -> Result<StorageSlice, PickleP
         return Err(wrong_type("the type of a storage", "a storage class", *class, heap));
     };
     let key = match (*key, heap.text(*key)) {
+        (_, Some(text)) if text.len() > MAX_KEY => {
+            return Err(PickleProblem::Limit { what: "bytes in the key of a storage", limit: MAX_KEY });
+        }
         (_, Some(text)) => text.to_owned(),
         (Value::Int(number), _) => number.to_string(),
         _ => return Err(wrong_type("the key of a storage", "str", *key, heap)),

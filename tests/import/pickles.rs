@@ -31,6 +31,13 @@ fn storage(class: &str, numel: u8) -> Vec<u8> {
     [b"(", &text("storage")[..], global.as_bytes(), &text("0")[..], &text("cuda:0")[..], &[b'K', numel], b"tQ"].concat()
 }
 
+/// [`storage`] as old legacy files name a part of it.
+fn viewed(start: u8, size: u8) -> Vec<u8> {
+    let whole = storage("FloatStorage", 4);
+    let fields = whole.strip_suffix(b"tQ").unwrap();
+    [fields, &text("part")[..], &[b'K', start, b'K', size], b"\x87tQ"].concat()
+}
+
 /// A call of `_rebuild_tensor_v2` on [`storage`]; the numbers are opcodes.
 fn tensor(storage: &[u8], offset: &[u8], size: &[u8], stride: &[u8]) -> Vec<u8> {
     let head = b"ctorch._utils\n_rebuild_tensor_v2\n(";
@@ -45,7 +52,8 @@ const KEYS: &[u8] = b"]X\x01\x00\x00\x000a";
 
 #[test]
 fn views_with_strides_offsets_and_repeats_are_gathered() {
-    let cases: &[(&[u8], &[u8], &[u8], &[i64], &[f32])] = &[
+    type Case<'a> = (&'a [u8], &'a [u8], &'a [u8], &'a [i64], &'a [f32]);
+    let cases: &[Case<'_>] = &[
         (b"K\x00", b"K\x04\x85", b"K\x01\x85", &[4], &[1.0, 2.0, 3.0, 4.0]),
         (b"K\x00", b"K\x02K\x02\x86", b"K\x01K\x02\x86", &[2, 2], &[1.0, 3.0, 2.0, 4.0]),
         (b"K\x01", b"K\x02\x85", b"K\x02\x85", &[2], &[2.0, 4.0]),
@@ -61,6 +69,13 @@ fn views_with_strides_offsets_and_repeats_are_gathered() {
         assert_eq!(tensors["w"].size(), *shape);
         assert_eq!(tensor_bytes(&tensors["w"]), values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>(), "{shape:?}");
     }
+}
+
+#[test]
+fn view_of_a_storage_shifts_the_tensor() {
+    let object = model_state(&tensor(&viewed(1, 3), b"K\x01", b"K\x02\x85", b"K\x01\x85"));
+    let tensors = parse_checkpoint(&legacy(&object, KEYS, &floats())).unwrap().tensors;
+    assert_eq!(tensor_bytes(&tensors["w"]), [3.0_f32, 4.0].map(f32::to_le_bytes).concat());
 }
 
 #[test]
@@ -111,6 +126,19 @@ fn hostile_objects_are_refused_with_name_and_position() {
         (storage("ComplexFloatStorage", 4), "global `torch.ComplexFloatStorage` is refused"),
         ([&text("x")[..], b"Q"].concat(), "a persistent id is str, a tuple needed"),
         ([b"(", &text("module")[..], b"NNNNtQ"].concat(), "the tag of a persistent id is module; only `storage` is read"),
+        (
+            [b"(", &text("storage")[..], b"ctorch\nFloatStorage\n", &text(&"k".repeat(65)), b"NK\x04tQ"].concat(),
+            "more than 64 bytes in the key of a storage",
+        ),
+        (
+            [storage("FloatStorage", 4), storage("FloatStorage", 5)].concat(),
+            "the declaration of a storage is 5 elements of Float for key `0`; it was 4 elements of Float before",
+        ),
+        (viewed(3, 2), "the view of a storage is 2 elements from 3; the storage has 4"),
+        (
+            model_state(&tensor(&viewed(1, 2), b"K\x01", b"K\x02\x85", b"K\x01\x85")),
+            "at offset 1; it leaves its storage `0` of 2 elements",
+        ),
         (whole(b"K\x01", b"K\x04\x85", b"K\x01\x85"), "at offset 1; it leaves its storage `0` of 4 elements"),
         (whole(b"K\x00", b"K\x02\x85", b"K\x04\x85"), "of size [2] and stride [4] at offset 0; it leaves its storage"),
         (whole(b"J\xff\xff\xff\xff", b"K\x04\x85", b"K\x01\x85"), "the offset of a tensor is -1; it cannot be negative"),
@@ -118,7 +146,7 @@ fn hostile_objects_are_refused_with_name_and_position() {
         (whole(b"K\x00", b"K\x04\x85", b")"), "of 1 sizes and 0 strides"),
         (whole(b"K\x00", b"(K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01t", b")"), "at most 8 dimensions are read"),
         (whole(b"K\x00", b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7fK\x00\x86", b"K\x00K\x00\x86"), "no memory is that large"),
-        (whole(b"K\x00", b"\x8a\x05\x00\x00\x00\x00\x10\x85", b"K\x00\x85"), "`w` would unpack to more than"),
+        (whole(b"K\x00", b"\x8a\x05\x00\x00\x00\x00\x10\x85", b"K\x00\x85"), "w would unpack to more than 1052"),
     ];
     for (object, wanted) in &cases {
         let error = parse_checkpoint(&legacy(object, KEYS, &floats())).unwrap_err().to_string();
