@@ -4,6 +4,7 @@
 //! measured and reported, never used.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use tch::{Device, Kind, Tensor};
 use crate::cloud::{Feature, PointCloud};
 use crate::device::{self, DeviceError};
 use crate::model::center_head::HeadMaps;
+use crate::model::directory::{self, DirectoryError};
 use crate::model::fused::FusedPillarNet;
 use crate::model::params::{Params, Weights, differences};
 use crate::model::pillar_net::PillarNet;
@@ -85,6 +87,9 @@ impl StageTimes {
 /// Why a pipeline could not be built or a frame not be processed.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
+    /// The model directory is not whole.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     /// The weights are not those the spec needs.
     #[error("weights do not fit the spec `{name}`: {}", .problems.join("; "))]
     Weights {
@@ -140,6 +145,15 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
+    /// Loads a model directory (see [`crate::model::directory`]).
+    ///
+    /// # Errors
+    /// Everything that is wrong with the directory at once, or why the device cannot be had.
+    pub fn load(dir: &Path, options: &PipelineOptions) -> Result<Self, PipelineError> {
+        let model = directory::load(dir)?;
+        Self::new(model.spec, &model.weights, options)
+    }
+
     /// Builds a pipeline from a spec and weights in memory.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ pub use view::View;
 
 use tiny_skia::Pixmap;
 
-use crate::cloud::PointCloud;
+use crate::cloud::{Feature, PointCloud};
 use crate::geometry::Box3d;
 use crate::postprocess::Detection;
 
@@ -84,11 +84,40 @@ pub enum VizError {
     #[error("points have no intensity column, only {got:?}")]
     NoIntensity {
         /// Columns of the cloud.
-        got: Vec<crate::cloud::Feature>,
+        got: Vec<Feature>,
     },
     /// PNG encoding failed.
     #[error("PNG: {0}")]
     Png(String),
+}
+
+impl BirdseyeOptions {
+    /// Whether a picture of clouds with these columns can be drawn.
+    ///
+    /// # Errors
+    /// [`VizError::Size`], [`VizError::Span`], and [`VizError::NoIntensity`] when coloured by a column that is absent.
+    pub fn check(&self, columns: &[Feature]) -> Result<(), VizError> {
+        view::Projection::new(self.view, self.px_per_m)?;
+        let [min, max] = self.span;
+        if !(min.is_finite() && max.is_finite() && min < max) {
+            return Err(VizError::Span { min, max });
+        }
+        self.colour_by.column(columns).map(|_column| ())
+    }
+}
+
+impl ColourBy {
+    /// Position of the coloured quantity among the columns of a cloud.
+    fn column(self, columns: &[Feature]) -> Result<usize, VizError> {
+        match self {
+            // Every cloud begins with x, y, z; an empty one may have no columns, and then no row is ever read.
+            Self::Height => Ok(2),
+            Self::Intensity => columns
+                .iter()
+                .position(|feature| *feature == Feature::Intensity)
+                .ok_or_else(|| VizError::NoIntensity { got: columns.to_owned() }),
+        }
+    }
 }
 
 /// Draws one frame: header, map, footer with scale bar, legend and colour bar.
@@ -96,12 +125,9 @@ pub enum VizError {
 /// Boxes that are not finite or wholly outside the view are left out and counted in the footer.
 ///
 /// # Errors
-/// [`VizError::Size`], [`VizError::Span`], and [`VizError::NoIntensity`] when coloured by a column that is absent.
+/// Those of [`BirdseyeOptions::check`].
 pub fn render_birdseye(scene: &Scene<'_>, options: &BirdseyeOptions) -> Result<Pixmap, VizError> {
-    let [span_min, span_max] = options.span;
-    if !(span_min.is_finite() && span_max.is_finite() && span_min < span_max) {
-        return Err(VizError::Span { min: span_min, max: span_max });
-    }
+    options.check(&scene.cloud.features)?;
     let projection = view::Projection::new(options.view, options.px_per_m)?;
     let style = options.theme.style();
     let mut map = canvas::Canvas::new(projection.width_px, projection.height_px, style.ground)?;

@@ -1,1 +1,67 @@
-//! Tests of `parity`.
+//! The whole golden directory, and proof that the comparison can fail.
+
+use std::fs;
+use std::path::Path;
+
+use pivotal::parity;
+
+use crate::support::shared;
+
+#[test]
+fn golden_directory_every_supported_case_is_within_tolerance() {
+    let report = parity::run(&shared("golden")).unwrap();
+    assert!(report.passed(), "{}", report.table());
+    let compared = |name: &str| report.cases.iter().find(|case| case.name == name).map_or(0, |case| case.stages.len());
+    for model in ["cp-pillar", "cp-pillar-v0.4", "cp-pillar-v0.48", "cp-pillar-v0.64"] {
+        assert!(compared(&format!("models/{model}")) >= 40, "{model} compared too little:\n{}", report.table());
+    }
+    assert!(compared("components/voxelize") >= 40 && compared("components/boxes") >= 16 && compared("hash/vectors") >= 4);
+}
+
+#[test]
+fn wrong_weights_exceed_and_first_stage_after_the_input_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("models")).unwrap();
+    copy_model(dir.path(), |companion| companion["weight_seed"] = 402.into());
+    let report = parity::run(dir.path()).unwrap();
+    assert!(!report.passed());
+    assert_eq!(report.cases[0].first_excess().unwrap().stage, "eval/vfe/pfn0_out");
+    assert!(report.table().contains("first stage over its tolerance: eval/vfe/pfn0_out"), "{}", report.table());
+}
+
+#[test]
+fn wrong_grid_exceeds_at_the_voxels() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("models")).unwrap();
+    copy_model(dir.path(), |companion| companion["max_points_per_voxel"] = 49.into());
+    let report = parity::run(dir.path()).unwrap();
+    assert!(report.cases[0].first_excess().unwrap().stage.starts_with("voxel/"), "{}", report.table());
+}
+
+#[test]
+fn directory_without_cases_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let message = parity::run(dir.path()).unwrap_err().to_string();
+    assert!(message.contains("holds no golden case"), "{message}");
+}
+
+#[test]
+fn unreadable_files_fail_their_case_and_name_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("models")).unwrap();
+    copy_model(dir.path(), |_| ());
+    let path = dir.path().join("models/cp-pillar-v0.64.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    let report = parity::run(dir.path()).unwrap();
+    assert!(!report.passed() && report.table().contains("cp-pillar-v0.64.safetensors: "), "{}", report.table());
+}
+
+/// Copies the smallest model case, its JSON changed.
+fn copy_model(dir: &Path, change: impl FnOnce(&mut serde_json::Value)) {
+    let source = shared("golden/models/cp-pillar-v0.64.safetensors");
+    fs::copy(&source, dir.join("models/cp-pillar-v0.64.safetensors")).unwrap();
+    let mut companion: serde_json::Value = serde_json::from_slice(&fs::read(source.with_extension("json")).unwrap()).unwrap();
+    change(&mut companion);
+    fs::write(dir.join("models/cp-pillar-v0.64.json"), companion.to_string()).unwrap();
+}

@@ -2,6 +2,7 @@
 
 mod golden;
 mod nms;
+mod oracle;
 mod overlap;
 mod peaks;
 

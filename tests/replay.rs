@@ -1,3 +1,6 @@
 //! Bag replay and its pictures.
 
+mod bags;
 mod pictures;
+mod recorded;
+mod scenes;

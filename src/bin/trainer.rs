@@ -4,7 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
+use pivotal::import;
+use pivotal::model::directory::provenance::Provenance;
+use pivotal::model::directory::{self, SaveOptions, WeightsDtype};
+use pivotal::model::expected_params;
+use pivotal::model::init::{HeadMultipliers, hash_weights};
+use pivotal::model::spec::ModelSpec;
 
 /// Distils LiDAR detectors, imports weights, proves parity with the original code, makes synthetic drives.
 #[derive(Parser)]
@@ -24,6 +30,52 @@ enum Command {
         /// Golden directory: hash/, models/, components/, ckpt/ in the format its README defines.
         dir: PathBuf,
     },
+    /// Turn an OpenPCDet or SparseKD checkpoint (.pth, zip or legacy) into a model directory. Nothing in the file is executed.
+    Import {
+        /// The checkpoint.
+        file: PathBuf,
+        /// Name of a built-in spec (see `trainer specs`) or path of a spec.yaml.
+        #[arg(long)]
+        spec: String,
+        /// Model directory to write.
+        #[arg(long)]
+        out: PathBuf,
+        /// Element type of the weights on disk.
+        #[arg(long, value_enum, default_value = "f32")]
+        dtype: Dtype,
+        /// Replace a model directory that is there.
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Write a model directory with deterministic weights that were never trained: for demos, tests and latency measurements.
+    Untrained {
+        /// Name of a built-in spec or path of a spec.yaml.
+        #[arg(long)]
+        spec: String,
+        /// Chooses the weights.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Model directory to write.
+        #[arg(long)]
+        out: PathBuf,
+        /// Replace a model directory that is there.
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// List the built-in specs, or print one as the YAML to start a new one from.
+    Specs {
+        /// Print this one.
+        name: Option<String>,
+    },
+}
+
+/// Element type of weights on disk.
+#[derive(Clone, Copy, ValueEnum)]
+enum Dtype {
+    /// 32 bits.
+    F32,
+    /// 16 bits, widened when loaded.
+    F16,
 }
 
 fn main() -> ExitCode {
@@ -43,5 +95,67 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             print!("{}", report.table());
             Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
+        Command::Import { file, spec, out, dtype, overwrite } => {
+            let dtype = match dtype {
+                Dtype::F32 => WeightsDtype::F32,
+                Dtype::F16 => WeightsDtype::F16,
+            };
+            let command = format!("trainer import {} --spec {spec}", file.display());
+            let provenance = Provenance::new(&command, "as the checkpoint's training had it; not recorded in the file");
+            let report = import::import_pth(&file, &read_spec(&spec)?, &out, &provenance, SaveOptions { dtype, overwrite })?;
+            println!(
+                "{}: {} tensors, {} values, sha256 {}",
+                out.display(),
+                report.n_tensors,
+                report.n_values,
+                report.source_sha256
+            );
+            println!(
+                "  format {:?}, epoch {:?}, iteration {:?}, writer {:?}",
+                report.format, report.epoch, report.iteration, report.version
+            );
+            println!("  sparse kernels: {}", report.sparse_layout.map_or("none".to_owned(), |layout| layout.to_string()));
+            let lists = [
+                ("counters left out", &report.dropped_tensors),
+                ("widened to f32", &report.widened_tensors),
+                ("not read", &report.skipped),
+            ];
+            for (what, names) in lists {
+                if !names.is_empty() {
+                    println!("  {what} ({}): {}", names.len(), names.join(", "));
+                }
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Untrained { spec, seed, out, overwrite } => {
+            let spec = read_spec(&spec)?;
+            let weights = hash_weights(&expected_params(&spec), seed, &HeadMultipliers { hm_weight: 0.3 });
+            let command = format!("trainer untrained --spec {} --seed {seed}", spec.name);
+            let provenance = Provenance::new(&command, "none: deterministic weights, never trained");
+            directory::save(&out, &spec, &weights, &provenance, SaveOptions { dtype: WeightsDtype::F32, overwrite })?;
+            println!("{}: untrained {} with seed {seed}", out.display(), spec.name);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Specs { name: None } => {
+            for name in ModelSpec::builtin_names() {
+                let params: i64 =
+                    expected_params(&ModelSpec::builtin(name)?).iter().map(|p| p.shape.iter().product::<i64>()).sum();
+                println!("{name:24} {:>9} weights", params);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Specs { name: Some(name) } => {
+            print!("{}", ModelSpec::builtin(&name)?.to_yaml()?);
+            Ok(ExitCode::SUCCESS)
+        }
     }
+}
+
+/// A built-in spec by name, or a file.
+fn read_spec(name_or_path: &str) -> anyhow::Result<ModelSpec> {
+    if !name_or_path.ends_with(".yaml") && !name_or_path.contains('/') {
+        return Ok(ModelSpec::builtin(name_or_path)?);
+    }
+    let text = std::fs::read_to_string(name_or_path).with_context(|| format!("cannot read the spec {name_or_path}"))?;
+    Ok(ModelSpec::from_yaml(&text, name_or_path)?)
 }

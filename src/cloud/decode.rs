@@ -93,9 +93,10 @@ impl CloudDecoder {
     /// `out` is large enough and the layout known, save the list of filled columns.
     ///
     /// # Units and frame
-    /// Metres in the message's frame. Times are seconds since its stamp: integers are read as nanoseconds since the stamp,
-    /// FLOAT32 as seconds since the stamp, FLOAT64 as seconds since the stamp, seconds since the epoch or nanoseconds since
-    /// the epoch, whichever is nearest to the stamp. A filled column is not changed by the intensity mode.
+    /// Metres in the message's frame. Times are seconds since its stamp: INT32 and UINT32 are read as nanoseconds since the
+    /// stamp, FLOAT32 as seconds since the stamp, FLOAT64 as seconds since the stamp or the epoch, whichever puts the point
+    /// nearer to the stamp, or as nanoseconds since the epoch when it is too large for seconds. A filled column is not
+    /// changed by the intensity mode.
     ///
     /// # Errors
     /// Every [`CloudError`] that names a message's fault; `out` is then as it was.

@@ -106,17 +106,16 @@ pub(super) fn find(
 /// Nanoseconds to seconds.
 pub(super) const SECONDS_PER_NANO: f64 = 1e-9;
 
+/// A FLOAT64 time beyond this is in nanoseconds: as seconds it would be 30 000 years.
+const LARGEST_SECONDS: f64 = 1e12;
+
 /// Seconds since the stamp for a FLOAT64 time, which drivers send as seconds since the stamp, seconds since the epoch
-/// (Hesai, RoboSense) or nanoseconds since the epoch (Livox): whichever puts the point nearest to the stamp. Simulated
-/// time, whose epoch is near, is told apart too once it is a few sweeps old.
+/// (Hesai, RoboSense) or nanoseconds since the epoch (Livox). The last is told by its size, the other two by which puts the
+/// point nearer to the stamp; that works in simulated time too, whose epoch is near, once it is a few sweeps old.
 pub(super) fn nearest_offset_s(value: f64, stamp_s: f64) -> f64 {
-    let mut nearest = value;
-    for offset in [value - stamp_s, value * SECONDS_PER_NANO - stamp_s] {
-        if offset.abs() < nearest.abs() {
-            nearest = offset;
-        }
-    }
-    nearest
+    let since_epoch_s = if value.abs() > LARGEST_SECONDS { value * SECONDS_PER_NANO } else { value };
+    let offset_s = since_epoch_s - stamp_s;
+    if offset_s.abs() < value.abs() { offset_s } else { value }
 }
 
 /// One paragraph about a new layout: every field, what it is used as, and what is filled.
@@ -155,7 +154,9 @@ fn meaning(feature: Feature, source: Source, intensity: IntensityMode) -> String
         (Source::Time { encoding, .. }, _) => match encoding {
             TimeEncoding::NanosI32 | TimeEncoding::NanosU32 => "nanoseconds since the stamp".to_owned(),
             TimeEncoding::SecondsF32 => "seconds since the stamp".to_owned(),
-            TimeEncoding::NearestF64 => "seconds or nanoseconds, nearest to the stamp".to_owned(),
+            TimeEncoding::NearestF64 => {
+                "seconds, or nanoseconds where huge, since the stamp or the epoch, whichever is nearer".to_owned()
+            }
         },
         (_, Feature::X | Feature::Y | Feature::Z) => "metres".to_owned(),
         (_, Feature::Intensity) => match intensity {

@@ -50,7 +50,8 @@ pub struct Params<'a> {
 }
 
 impl<'a> Params<'a> {
-    /// Loads from `weights`, whose [`differences`] must be empty, onto a device.
+    /// Loads from `weights`, whose [`differences`] must be empty, onto a device. On the CPU the tensors handed out share memory with
+    /// the map, so training updates it.
     pub fn load(weights: &'a Weights, device: Device) -> Self {
         Self { weights: Some(weights), device, decls: RefCell::default() }
     }

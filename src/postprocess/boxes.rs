@@ -24,9 +24,9 @@ pub struct Decoded {
 
 /// Boxes of peaks, filtered.
 ///
-/// `regression` [M, 8] holds the raw head outputs at the peaks: offset of the centre in cells (x, y), z of the centre in
-/// metres, logarithms of length, width and height in metres, cosine and sine of the heading. `stride` is the number of input cells
-/// per cell of the head maps along x and y (1 for pillars).
+/// `regression` `[M, 8]` holds the raw head outputs at the peaks: offset of the centre in cells (x, y), z of the centre in
+/// metres, logarithms of length, width and height in metres, cosine and sine of the heading. `stride` is the number of input
+/// cells per cell of the head maps along x and y (1 for pillars).
 ///
 /// Kept are boxes whose score exceeds the threshold of their class and that of their distance, and whose centre lies in
 /// `center_limit`, borders included. Arithmetic is f32, as in the paper's code: x = (col + dx) * stride * voxel_x + range_min_x.
@@ -75,7 +75,7 @@ pub fn decode_boxes(
     Ok(decoded)
 }
 
-/// One row [score, class, row, column, regression (8)] per peak, in one transfer. f32 holds every cell index exactly.
+/// One row of score, class, row, column and the regression values per peak, in one transfer. f32 holds every cell index exactly.
 fn download(peaks: &Peaks, regression: &Tensor) -> Result<Vec<f32>, PostprocessError> {
     let columns = [&peaks.scores, &peaks.class_idx, &peaks.row, &peaks.col]
         .map(|column| column.f_to_kind(Kind::Float).and_then(|column| column.f_unsqueeze(1)));

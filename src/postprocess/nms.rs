@@ -10,8 +10,8 @@ use crate::model::spec::NmsSpec;
 
 /// The detections that no better one suppresses, best score first.
 ///
-/// Rotated suppression measures overlap by the paper's rule ([`mod@reference`]) across all classes; a ratio equal to the threshold
-/// keeps the box. Circle suppression compares boxes of one class; a distance equal to the radius keeps the box.
+/// Rotated suppression measures overlap by the paper's rule ([`mod@reference`]) across all classes; a ratio equal to the
+/// threshold keeps the box. Circle suppression compares boxes of one class; a distance equal to the radius keeps the box.
 pub fn suppress(mut detections: Vec<Detection>, spec: &NmsSpec) -> Vec<Detection> {
     detections.sort_by(|a, b| b.score.total_cmp(&a.score));
     match *spec {

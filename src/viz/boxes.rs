@@ -12,6 +12,13 @@ use crate::geometry::Box3d;
 /// Boxes with a longer edge than this many view edges are no boxes any more, and their strokes would overflow.
 const MAX_EDGE_VIEWS: f64 = 4.0;
 
+/// A detection that was drawn.
+struct Shown {
+    corners: [(f32, f32); 4],
+    score: f32,
+    rgb: Rgb,
+}
+
 /// Draws true boxes below detections, weak detections below strong ones; gives the number of boxes not shown.
 pub(super) fn draw_boxes(map: &mut Canvas, scene: &Scene<'_>, projection: &Projection, style: &Style) -> usize {
     let mut outside = 0;
@@ -37,7 +44,7 @@ pub(super) fn draw_boxes(map: &mut Canvas, scene: &Scene<'_>, projection: &Proje
                     map.stroke(&outline, rgb, 1.0, &stroke(1.8));
                 }
                 draw_heading(map, &detection.box3d, projection, rgb, 1.8);
-                shown.push((corners, detection.score, rgb));
+                shown.push(Shown { corners, score: detection.score, rgb });
             }
             None => outside += 1,
         }
@@ -57,9 +64,9 @@ fn draw_heading(map: &mut Canvas, box3d: &Box3d, projection: &Projection, rgb: R
 }
 
 /// Scores right of their boxes, best first; one that would lie over a better one is left out.
-fn draw_scores(map: &mut Canvas, shown: &[([(f32, f32); 4], f32, Rgb)], style: &Style) {
+fn draw_scores(map: &mut Canvas, shown: &[Shown], style: &Style) {
     let mut taken: Vec<[f32; 4]> = Vec::new();
-    for (corners, score, rgb) in shown.iter().rev() {
+    for Shown { corners, score, rgb } in shown.iter().rev() {
         let text = format!("{score:.2}");
         let right = corners.iter().map(|corner| corner.0).fold(f32::NEG_INFINITY, f32::max);
         let top = corners.iter().map(|corner| corner.1).fold(f32::INFINITY, f32::min);

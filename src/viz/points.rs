@@ -4,7 +4,7 @@ use super::canvas::Canvas;
 use super::palette::Style;
 use super::view::Projection;
 use super::{BirdseyeOptions, ColourBy, VizError};
-use crate::cloud::{Feature, PointCloud};
+use crate::cloud::PointCloud;
 
 /// Edge of a dot in metres; pixels bound it below and above so that far and near scales both stay readable.
 const DOT_M: f64 = 0.16;
@@ -20,7 +20,7 @@ pub(super) fn draw_points(
     style: &Style,
     options: &BirdseyeOptions,
 ) -> Result<(), VizError> {
-    let value_column = value_column(cloud, options.colour_by)?;
+    let value_column = options.colour_by.column(&cloud.features)?;
     let dot_px = (DOT_M * projection.px_per_m).clamp(*DOT_PX.start(), *DOT_PX.end()) as f32;
     let (width, height) = (projection.width_px as usize, projection.height_px as usize);
     let mut layer =
@@ -73,7 +73,7 @@ fn covered(start: f32, length: f32, n_pixels: usize) -> impl Iterator<Item = (us
 ///
 /// Clouds without extent get a span of one unit; clouds without points or without that column get `[0, 1]`.
 pub fn value_span(cloud: &PointCloud, colour_by: ColourBy) -> [f32; 2] {
-    let Ok(column) = value_column(cloud, colour_by) else { return [0.0, 1.0] };
+    let Ok(column) = colour_by.column(&cloud.features) else { return [0.0, 1.0] };
     let mut values: Vec<f32> = cloud.rows().map(|point| point[column]).filter(|value| value.is_finite()).collect();
     if values.is_empty() {
         return [0.0, 1.0];
@@ -81,16 +81,4 @@ pub fn value_span(cloud: &PointCloud, colour_by: ColourBy) -> [f32; 2] {
     values.sort_unstable_by(f32::total_cmp);
     let (low, high) = (values[values.len() * 2 / 100], values[(values.len() - 1) * 98 / 100]);
     if low < high { [low, high] } else { [low - 0.5, low + 0.5] }
-}
-
-fn value_column(cloud: &PointCloud, colour_by: ColourBy) -> Result<usize, VizError> {
-    match colour_by {
-        // An empty cloud may have no columns at all, and then no row is ever read.
-        ColourBy::Height => Ok(2),
-        ColourBy::Intensity => cloud
-            .features
-            .iter()
-            .position(|feature| *feature == Feature::Intensity)
-            .ok_or_else(|| VizError::NoIntensity { got: cloud.features.clone() }),
-    }
 }

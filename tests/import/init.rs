@@ -3,14 +3,9 @@
 use pivotal::model::init::{HeadMultipliers, base, bits24, fnv1a64, hash_weights, uniform};
 use pivotal::model::params::ParamDecl;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
-use tch::{Kind, Tensor};
+use tch::Kind;
 
-use crate::support::shared;
-
-fn golden(path: &str) -> Value {
-    serde_json::from_slice(&std::fs::read(shared(path)).unwrap()).unwrap()
-}
+use super::{golden, tensor_sha256};
 
 #[test]
 fn generator_golden_vectors_match_bit_for_bit() {
@@ -30,13 +25,6 @@ fn generator_golden_vectors_match_bit_for_bit() {
         let got: Vec<u64> = uniform(name, seed, -0.35, 0.35, want.len()).iter().map(|x| u64::from(x.to_bits())).collect();
         assert_eq!(got, want, "{name} {seed}");
     }
-}
-
-/// SHA-256 of the contiguous little-endian bytes.
-fn tensor_sha256(tensor: &Tensor) -> String {
-    let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
-    tensor.contiguous().copy_data_u8(&mut bytes, tensor.numel());
-    format!("{:x}", Sha256::digest(&bytes))
 }
 
 #[test]

@@ -94,17 +94,16 @@ fn overlaps_of_golden_boxes_equal_the_reference() {
     let golden = Tensors::read(&shared("golden/components/boxes.safetensors"));
     let boxes = golden.boxes("boxes");
     assert_eq!(boxes.len(), 220);
-    // The reference works in f32: 1e-4 m2 is what its README accepts; its exact clipper is f64 rounded to f32.
+    // The reference works in f32, which costs it up to 1e-5; its README accepts 1e-4. Its exact clipper is f64 rounded to f32.
     type Case = (&'static str, fn(&Box3d, &Box3d) -> f64, f64);
     let cases: [Case; 4] = [
-        ("bev_overlap", reference::bev_overlap, 1e-4),
-        ("bev_iou", reference::bev_iou, 1e-4),
-        ("iou3d", reference::iou3d, 1e-4),
-        ("bev_overlap_exact_geometry", iou::bev_overlap, 2e-6),
+        ("bev_overlap", reference::bev_overlap, 2e-5),
+        ("bev_iou", reference::bev_iou, 2e-5),
+        ("iou3d", reference::iou3d, 2e-5),
+        ("bev_overlap_exact_geometry", iou::bev_overlap, 1e-6),
     ];
     for (name, value, tolerance) in cases {
         let (difference, row, col) = worst(&boxes, &golden.f64s(name), value);
-        eprintln!("{name}: {difference:e} at {row},{col}");
         assert!(difference <= tolerance, "{name}: {difference:e} at boxes {row} and {col}");
     }
 }

@@ -168,8 +168,8 @@ fn options_out_of_bounds_are_refused_with_the_values() {
 #[test]
 fn span_holds_all_but_the_extreme_values() {
     let hundred: Vec<[f32; 4]> = (0..100).map(|idx| [0.0, 0.0, idx as f32, -(idx as f32)]).collect();
-    let cases: [(&[[f32; 4]], ColourBy, [f32; 2]); 5] = [
-        (&hundred, ColourBy::Height, [2.0, 97.0]),
+    let cases = [
+        (&hundred[..], ColourBy::Height, [2.0, 97.0]),
         (&hundred, ColourBy::Intensity, [-97.0, -2.0]),
         (&[], ColourBy::Height, [0.0, 1.0]),
         (&[[0.0, 0.0, 4.0, 0.0]], ColourBy::Height, [3.5, 4.5]),

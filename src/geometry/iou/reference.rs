@@ -16,6 +16,9 @@ use super::{Box3d, Footprint, ROUNDING_SLACK, fan_area, from_to, height_overlap}
 /// How far outside a footprint a corner may lie along each axis and still count as inside.
 const CORNER_TOLERANCE_M: f64 = 0.01;
 
+/// How far outside a footprint rounding may put a true crossing of two edges.
+const CROSSING_TOLERANCE_M: f64 = 1e-9;
+
 /// Lower bound of the joint area in [`bev_iou`].
 const MIN_JOINT_AREA_M2: f64 = 1e-8;
 
@@ -93,14 +96,17 @@ fn polygon_area(a: &Footprint, b: &Footprint) -> f64 {
     };
     for edge_a in edges(&corners_a) {
         for edge_b in edges(&corners_b) {
-            if let Some(point) = crossing(edge_a, edge_b) {
+            // Rounding can make collinear edges cross anywhere on their common line; such a crossing counts where both boxes are.
+            if let Some(point) = crossing(edge_a, edge_b)
+                && [a, b].iter().all(|f| is_inside(point, f, origin, CROSSING_TOLERANCE_M))
+            {
                 push(point);
             }
         }
     }
     for (corners, other) in [(&corners_a, b), (&corners_b, a)] {
         for &corner in corners {
-            if is_nearly_inside(corner, other, origin) {
+            if is_inside(corner, other, origin, CORNER_TOLERANCE_M) {
                 push(corner);
             }
         }
@@ -136,10 +142,10 @@ fn crossing([p, p_end]: [[f64; 2]; 2], [q, q_end]: [[f64; 2]; 2]) -> Option<[f64
     Some([p[0] + share * (p_end[0] - p[0]), p[1] + share * (p_end[1] - p[1])])
 }
 
-fn is_nearly_inside(point: [f64; 2], f: &Footprint, origin: [f64; 2]) -> bool {
+fn is_inside(point: [f64; 2], f: &Footprint, origin: [f64; 2], tolerance_m: f64) -> bool {
     let [dx, dy] = from_to(from_to(origin, f.center), point);
     let (along, across) = (dx * f.cos + dy * f.sin, dy * f.cos - dx * f.sin);
-    along.abs() < f.half_size[0] + CORNER_TOLERANCE_M && across.abs() < f.half_size[1] + CORNER_TOLERANCE_M
+    along.abs() < f.half_size[0] + tolerance_m && across.abs() < f.half_size[1] + tolerance_m
 }
 
 /// Counter-clockwise. The key grows with the angle but needs no arc tangent.

@@ -1,0 +1,419 @@
+//! Which surface every shot of a laser meets first, and what stands behind it.
+//!
+//! Parts are drawn into the range image nearest first: each is cast only against the shots inside its angular window that
+//! nothing nearer has stopped, so a shot meets a handful of parts, not a tree of them. The ground is marched.
+
+use std::f32::consts::{PI, TAU};
+
+use nalgebra::{Isometry3, Point3, Vector3};
+use parry3d::math::{Mat3, Vec3};
+use parry3d::query::Ray;
+use rayon::prelude::*;
+
+use super::random::Key;
+use super::sensor::LaserSpec;
+use super::shape::{Part, Surface, vec3};
+use super::street::{MAX_SLOPE, Street};
+
+/// Columns that one task casts; fixed, so that results do not depend on the number of threads.
+const CHUNK_COLUMNS: usize = 32;
+/// Ground nearer than this to a shot counts as hit.
+const GROUND_TOLERANCE_M: f64 = 0.002;
+
+/// A part somewhere in the world.
+pub struct Placed<'a> {
+    /// The part.
+    pub part: &'a Part,
+    /// Its pose.
+    pub world_from_part: Isometry3<f64>,
+    /// World z of the foot of its body.
+    pub foot_z: f64,
+}
+
+/// What a shot met, in the laser's frame.
+#[derive(Debug, Clone, Copy)]
+pub struct Hit {
+    /// Distance.
+    pub range_m: f32,
+    /// Cosine of the angle between the shot and the normal.
+    pub cos_incidence: f32,
+    /// What it met.
+    pub surface: Surface,
+    /// Height of the hit above the foot of its body; 0 on the ground.
+    pub height_m: f32,
+    /// World place along the facade of the hit part.
+    pub along_m: f32,
+    /// Whether the surface faces upwards.
+    pub on_top: bool,
+    /// Share of the shot it stops on average.
+    pub opacity: f32,
+}
+
+/// One shot.
+#[derive(Debug, Clone, Copy)]
+pub struct Shot {
+    /// Beam, 0 the highest.
+    pub row: usize,
+    /// Position in the sweep.
+    pub column: usize,
+    /// Unit direction in the laser's frame.
+    pub dir: Vec3,
+    /// First surface.
+    pub first: Hit,
+    /// What comes after the first surface, for lasers that report it.
+    pub second: Option<Hit>,
+}
+
+/// A part as one laser sees it.
+struct Target<'a> {
+    placed: &'a Placed<'a>,
+    id: u32,
+    first_column: usize,
+    n_columns: usize,
+    rows: std::ops::Range<usize>,
+    min_range: f32,
+    part_from_laser: Mat3,
+    origin: Vec3,
+}
+
+const NONE: u32 = u32::MAX;
+const GROUND: u32 = u32::MAX - 1;
+
+#[derive(Clone, Copy)]
+struct Depth {
+    range: f32,
+    target: u32,
+}
+
+/// Casts every shot of a laser and keeps those that meet something, column by column.
+///
+/// Equal input gives equal output on any number of threads.
+pub fn cast(
+    laser: &LaserSpec,
+    world_from_laser: &Isometry3<f64>,
+    street: &Street,
+    placed: &[Placed],
+    two_returns: bool,
+    key: Key,
+) -> Vec<Shot> {
+    let laser_from_world = world_from_laser.inverse();
+    let mut targets: Vec<Target> =
+        placed.iter().enumerate().filter_map(|(id, placed)| target(laser, &laser_from_world, placed, id as u32)).collect();
+    targets.sort_by(|a, b| a.min_range.total_cmp(&b.min_range).then(a.id.cmp(&b.id)));
+    let beams: Vec<(f64, f64)> = laser.elevations_rad.iter().map(|elevation| elevation.sin_cos()).collect();
+    let caster = Caster { laser, world_from_laser, street, targets: &targets, beams: &beams, two_returns, key };
+    let chunks: Vec<Vec<Shot>> = (0..laser.n_columns.div_ceil(CHUNK_COLUMNS))
+        .into_par_iter()
+        .map(|chunk| caster.chunk(chunk * CHUNK_COLUMNS, laser.n_columns.min((chunk + 1) * CHUNK_COLUMNS)))
+        .collect();
+    chunks.concat()
+}
+
+/// Azimuth of the middle of a column; the sweep is clockwise, from the left edge of the span to its right edge.
+pub fn column_azimuth(laser: &LaserSpec, column: usize) -> f64 {
+    laser.span_rad * (0.5 - (column as f64 + 0.5) / laser.n_columns as f64)
+}
+
+struct Caster<'a> {
+    laser: &'a LaserSpec,
+    world_from_laser: &'a Isometry3<f64>,
+    street: &'a Street,
+    targets: &'a [Target<'a>],
+    beams: &'a [(f64, f64)],
+    two_returns: bool,
+    key: Key,
+}
+
+impl Caster<'_> {
+    fn chunk(&self, begin: usize, end: usize) -> Vec<Shot> {
+        let n_rows = self.beams.len();
+        let max_range = self.laser.max_range_m as f32;
+        let empty = Depth { range: max_range, target: NONE };
+        let mut depths = vec![[empty; 2]; (end - begin) * n_rows];
+        let mut dirs = Vec::with_capacity(depths.len());
+        for column in begin..end {
+            let (sin_az, cos_az) = column_azimuth(self.laser, column).sin_cos();
+            let column_dirs = self.beams.iter().map(|&(sin, cos)| Vector3::new(cos * cos_az, cos * sin_az, sin));
+            dirs.extend(column_dirs.clone().map(|dir| vec3([dir.x, dir.y, dir.z])));
+            self.ground(&mut depths[(column - begin) * n_rows..][..n_rows], column_dirs);
+        }
+        let n_total = self.laser.n_columns;
+        for (target_idx, target) in self.targets.iter().enumerate() {
+            for column in begin..end {
+                if (column + n_total - target.first_column) % n_total >= target.n_columns {
+                    continue;
+                }
+                for row in target.rows.clone() {
+                    let pixel = (column - begin) * n_rows + row;
+                    let depth = &mut depths[pixel];
+                    let limit = if self.two_returns { depth[1].range } else { depth[0].range };
+                    if limit <= target.min_range {
+                        continue;
+                    }
+                    let Some(range) = self.hit(target, dirs[pixel], limit, column * n_rows + row) else { continue };
+                    let found = Depth { range, target: target_idx as u32 };
+                    if range < depth[0].range {
+                        *depth = [found, depth[0]];
+                    } else if range < depth[1].range {
+                        depth[1] = found;
+                    }
+                }
+            }
+        }
+        let mut shots = Vec::with_capacity(depths.len());
+        for (pixel, (depth, &dir)) in depths.iter().zip(&dirs).enumerate() {
+            let (column, row) = (begin + pixel / n_rows, pixel % n_rows);
+            if let Some(first) = self.describe(depth[0], dir) {
+                let second = if self.two_returns { self.describe(depth[1], dir) } else { None };
+                shots.push(Shot { row, column, dir, first, second });
+            }
+        }
+        shots
+    }
+
+    fn hit(&self, target: &Target, dir: Vec3, limit: f32, shot: usize) -> Option<f32> {
+        let ray = Ray::new(target.origin, target.part_from_laser * dir);
+        let luck = || self.key.with(shot as u64).with(u64::from(target.id));
+        let range = target.placed.part.shape.cast(&ray, limit, || luck().uniform())?;
+        let opacity = target.placed.part.opacity;
+        let stopped = opacity >= 1.0 || luck().with(1).uniform() < opacity;
+        (stopped && range > self.laser.min_range_m as f32).then_some(range)
+    }
+
+    /// Marches the beams of one column over the ground, lowest first: where the ground hid one beam, a higher beam cannot
+    /// meet it nearer.
+    fn ground(&self, depths: &mut [[Depth; 2]], dirs: impl DoubleEndedIterator<Item = Vector3<f64>> + ExactSizeIterator) {
+        let origin = self.world_from_laser.translation.vector;
+        let mut known = 0.0;
+        for (depth, dir) in depths.iter_mut().zip(dirs).rev() {
+            let dir = self.world_from_laser.rotation * dir;
+            let flat = dir.x.hypot(dir.y);
+            let closing = MAX_SLOPE * flat - dir.z;
+            if closing <= 0.0 {
+                break;
+            }
+            let gap_at = |range: f64| {
+                let at = origin + dir * range;
+                at.z - self.street.height(at.x, at.y)
+            };
+            let (mut range, mut above) = (0.98 * known, 0.0);
+            let mut gap = gap_at(range);
+            while gap > GROUND_TOLERANCE_M && range < self.laser.max_range_m {
+                above = range;
+                range += (gap / closing).max(0.01);
+                gap = gap_at(range);
+            }
+            if range >= self.laser.max_range_m {
+                break;
+            }
+            // A kerb steps up faster than the marcher's bound: find its face.
+            let mut below = range;
+            while gap < -GROUND_TOLERANCE_M && below - above > 1e-4 {
+                range = 0.5 * (above + below);
+                gap = gap_at(range);
+                if gap > 0.0 { above = range } else { below = range }
+            }
+            known = range;
+            if range > self.laser.min_range_m {
+                *depth = [Depth { range: range as f32, target: GROUND }, depth[1]];
+            }
+        }
+    }
+
+    fn describe(&self, depth: Depth, dir: Vec3) -> Option<Hit> {
+        if depth.target == NONE {
+            return None;
+        }
+        if depth.target == GROUND {
+            let at = self.world_from_laser * Point3::from(Vector3::from((dir * depth.range).to_array().map(f64::from)));
+            let dir = self.world_from_laser.rotation * Vector3::from(dir.to_array().map(f64::from));
+            let step = 0.02;
+            let (east, north) = (self.street.height(at.x + step, at.y), self.street.height(at.x, at.y + step));
+            let here = self.street.height(at.x, at.y);
+            let normal = Vector3::new((here - east) / step, (here - north) / step, 1.0).normalize();
+            return Some(Hit {
+                range_m: depth.range,
+                cos_incidence: dir.dot(&normal).abs() as f32,
+                surface: self.street.surface(at.x, at.y),
+                height_m: 0.0,
+                along_m: 0.0,
+                on_top: true,
+                opacity: 1.0,
+            });
+        }
+        let target = self.targets.get(depth.target as usize)?;
+        let part = target.placed.part;
+        let ray = Ray::new(target.origin, target.part_from_laser * dir);
+        let normal = part.shape.normal(&ray);
+        let at = Point3::from(Vector3::from(ray.point_at(depth.range).to_array().map(f64::from)));
+        let world_z = (target.placed.world_from_part * at).z;
+        Some(Hit {
+            range_m: depth.range,
+            cos_incidence: ray.dir.dot(normal).abs(),
+            surface: part.surface,
+            height_m: (world_z - target.placed.foot_z) as f32,
+            along_m: (at.x + at.y) as f32,
+            on_top: normal.z > 0.7,
+            opacity: part.opacity,
+        })
+    }
+}
+
+/// The part with its window in the range image; `None` when it lies outside of the laser's reach.
+fn target<'a>(laser: &LaserSpec, laser_from_world: &Isometry3<f64>, placed: &'a Placed<'a>, id: u32) -> Option<Target<'a>> {
+    let laser_from_part = laser_from_world * placed.world_from_part;
+    let rotation = laser_from_part.rotation.to_rotation_matrix();
+    let columns: [Vec3; 3] = [0, 1, 2].map(|axis: usize| {
+        let axis = rotation.matrix().column(axis);
+        vec3([axis[0], axis[1], axis[2]])
+    });
+    let laser_from_part_axes = Mat3::from_cols(columns[0], columns[1], columns[2]);
+    let shift = vec3(laser_from_part.translation.vector.into());
+    let bounds = placed.part.shape.bounds();
+    let (middle, half) = (laser_from_part_axes * bounds.center() + shift, bounds.half_extents());
+    if middle.length() - half.length() > laser.max_range_m as f32 {
+        return None;
+    }
+    let window = Window::of(middle, [columns[0] * half.x, columns[1] * half.y, columns[2] * half.z]);
+    if window.min_range > laser.max_range_m as f32 {
+        return None;
+    }
+    let (first_column, n_columns) = window.columns(laser)?;
+    let rows = window.rows(&laser.elevations_rad);
+    if rows.is_empty() {
+        return None;
+    }
+    let part_from_laser = laser_from_part_axes.transpose();
+    let origin = part_from_laser * -shift;
+    Some(Target { placed, id, first_column, n_columns, rows, min_range: window.min_range, part_from_laser, origin })
+}
+
+/// Cone about a box: every ray from the origin that meets the box lies inside.
+struct Window {
+    azimuth: f32,
+    /// Left and right of `azimuth`; pi when the box stands over or under the laser.
+    half_width: f32,
+    low: f32,
+    high: f32,
+    min_range: f32,
+}
+
+impl Window {
+    fn of(middle: Vec3, edges: [Vec3; 3]) -> Self {
+        let azimuth = middle.y.atan2(middle.x);
+        let corners: [Vec3; 8] = std::array::from_fn(|corner| {
+            let side = |bit: usize| if corner >> bit & 1 == 1 { 1.0 } else { -1.0 };
+            middle + edges[0] * side(0) + edges[1] * side(1) + edges[2] * side(2)
+        });
+        let turn = |corner: &Vec3| ((corner.y.atan2(corner.x) - azimuth + 3.0 * PI).rem_euclid(TAU) - PI).abs();
+        let half_width = corners.iter().map(turn).fold(0.0, f32::max);
+        let around = half_width > 0.49 * PI;
+        // Distance from the z axis, from below: the box lies beyond each line that separates it from the axis.
+        let separation = |direction: Vec3| {
+            let flat = Vec3::new(direction.x, direction.y, 0.0).normalize_or_zero();
+            let (low, high) = corners.iter().fold((f32::MAX, f32::MIN), |(low, high), corner| {
+                let along = flat.dot(*corner);
+                (low.min(along), high.max(along))
+            });
+            low.max(-high).max(0.0)
+        };
+        let near =
+            if around { 0.0 } else { [middle, edges[0], edges[1], edges[2]].map(separation).into_iter().fold(0.0, f32::max) };
+        let far = corners.iter().map(|corner| corner.x.hypot(corner.y)).fold(0.0, f32::max);
+        let (low_z, high_z) =
+            corners.iter().fold((f32::MAX, f32::MIN), |(low, high), corner| (low.min(corner.z), high.max(corner.z)));
+        let above = low_z.max(-high_z).max(0.0);
+        Self {
+            azimuth,
+            half_width: if around { PI } else { half_width },
+            low: low_z.atan2(if low_z < 0.0 { near } else { far }),
+            high: high_z.atan2(if high_z < 0.0 { far } else { near }),
+            min_range: near.hypot(above),
+        }
+    }
+
+    /// First column and number of columns, both generous; `None` outside of the laser's span.
+    fn columns(&self, laser: &LaserSpec) -> Option<(usize, usize)> {
+        let (n, span) = (laser.n_columns as i64, laser.span_rad as f32);
+        if self.half_width >= PI {
+            return Some((0, laser.n_columns));
+        }
+        let column_of = |azimuth: f32| (0.5 - azimuth / span) * n as f32;
+        let first = (column_of(self.azimuth + self.half_width) - 1.0).floor() as i64;
+        let last = (column_of(self.azimuth - self.half_width) + 1.0).ceil() as i64;
+        if span < 0.999 * TAU {
+            // A sector does not wrap, but the azimuth does: a window behind the laser may reach in over either edge.
+            let turn = (TAU / span * n as f32) as i64;
+            let (first, last) = if first > n { (first - turn, last - turn) } else { (first, last) };
+            let (first, last) = if last < 0 { (first + turn, last + turn) } else { (first, last) };
+            let (first, last) = (first.max(0), last.min(n - 1));
+            return (first <= last).then_some((first as usize, (last - first + 1) as usize));
+        }
+        Some((first.rem_euclid(n) as usize, (last - first + 1).min(n) as usize))
+    }
+
+    /// Beams whose elevation lies in the window.
+    fn rows(&self, elevations_rad: &[f64]) -> std::ops::Range<usize> {
+        let (low, high) = (f64::from(self.low) - 1e-4, f64::from(self.high) + 1e-4);
+        elevations_rad.partition_point(|&elevation| elevation > high)
+            ..elevations_rad.partition_point(|&elevation| elevation >= low)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::random::Dice;
+    use super::super::sensor::SensorKind;
+    use super::super::world::World;
+    use super::*;
+
+    /// The windows must lose nothing that casting every shot at every part would find.
+    #[test]
+    fn windowed_cast_matches_exhaustive_cast() {
+        let world = World::new(&mut Dice::new(77, 3), 1.0);
+        let ([x, y], yaw) = world.street.place(0.0, world.ego_d);
+        let world_from_ego = world.street.standing([x, y], yaw);
+        let states: Vec<_> = world.actors.iter().map(|actor| (actor, actor.state(&world.street, 0.0, 0.0))).collect();
+        let bodies: Vec<_> = states.iter().map(|(actor, state)| (actor.parts(state), state)).collect();
+        let placed: Vec<Placed> = bodies
+            .iter()
+            .flat_map(|(parts, state)| {
+                parts.iter().map(|part| Placed {
+                    part,
+                    world_from_part: state.world_from_body * part.body_from_part,
+                    foot_z: state.world_from_body.translation.z,
+                })
+            })
+            .collect();
+        for mut laser in SensorKind::Waymo5.lasers() {
+            laser.n_columns = laser.n_columns.min(240) / 4;
+            let mount = super::super::shape::upright(laser.mount_m, laser.mount_yaw_rad);
+            let world_from_laser = world_from_ego * mount;
+            let key = Key::new(5);
+            let shots = cast(&laser, &world_from_laser, &world.street, &placed, false, key);
+            let n_rows = laser.elevations_rad.len();
+            let laser_from_world = world_from_laser.inverse();
+            let mut n_parts_hit = 0;
+            for shot in &shots {
+                let mut nearest = f32::MAX;
+                for (id, placed) in placed.iter().enumerate() {
+                    let laser_from_part = laser_from_world * placed.world_from_part;
+                    let dir = laser_from_part.rotation.inverse() * Vector3::from(shot.dir.to_array().map(f64::from));
+                    let origin = laser_from_part.inverse() * Point3::origin();
+                    let ray = Ray::new(vec3(origin.coords.into()), vec3(dir.into()));
+                    let luck = || key.with((shot.column * n_rows + shot.row) as u64).with(id as u64);
+                    if let Some(range) = placed.part.shape.cast(&ray, 1e3, || luck().uniform()) {
+                        let stopped = placed.part.opacity >= 1.0 || luck().with(1).uniform() < placed.part.opacity;
+                        if stopped && range > laser.min_range_m as f32 {
+                            nearest = nearest.min(range);
+                        }
+                    }
+                }
+                // Nearer than everything means the ground; farther would mean a part was lost.
+                assert!(shot.first.range_m <= nearest + 0.02, "{} shot {:?}: nearest part {nearest}", laser.name, shot);
+                n_parts_hit += usize::from((shot.first.range_m - nearest).abs() < 0.02);
+            }
+            assert!(n_parts_hit * 20 > shots.len(), "{}: {n_parts_hit} of {}", laser.name, shots.len());
+        }
+    }
+}
