@@ -13,7 +13,7 @@ use pivotal::model::pillar_net::PillarNet;
 use pivotal::model::pillar_vfe::PaddedPillars;
 use pivotal::model::spec::ModelSpec;
 use pivotal::pipeline::{Boxes, boxes_from_maps};
-use pivotal::synth::recording::write_bag;
+use pivotal::synth::record::write_bag;
 use pivotal::synth::sensor::SensorKind;
 use pivotal::synth::{Drive, DriveConfig};
 use pivotal::voxel::{Pillarizer, pillarize_on_device};
@@ -89,7 +89,10 @@ fn replay(bag: &Path, model: &Path, precision: &str, dir: &Path) -> (f64, usize)
     let latency: serde_json::Value =
         serde_json::from_slice(&std::fs::read(out.join("latency.json")).expect("latency.json")).expect("json");
     let frames = latency["frames"].as_array().expect("frames");
-    let times = frames.iter().skip(1).map(|frame| frame["total_ms"].as_f64().expect("total") - frame["decode_ms"].as_f64().expect("decode"));
+    let times = frames
+        .iter()
+        .skip(1)
+        .map(|frame| frame["total_ms"].as_f64().expect("total") - frame["decode_ms"].as_f64().expect("decode"));
     let mean = times.sum::<f64>() / (frames.len() - 1) as f64;
     let lines = std::fs::read_to_string(out.join("detections.jsonl")).expect("detections.jsonl");
     let boxes = lines.lines().map(|line| {
