@@ -13,7 +13,7 @@ use pivotal::model::pillar_net::PillarNet;
 use pivotal::model::pillar_vfe::PaddedPillars;
 use pivotal::model::spec::ModelSpec;
 use pivotal::pipeline::{Boxes, boxes_from_maps};
-use pivotal::synth::recording::write_bag;
+use pivotal::synth::record::write_bag;
 use pivotal::synth::sensor::SensorKind;
 use pivotal::synth::{Drive, DriveConfig};
 use pivotal::voxel::{Pillarizer, pillarize_on_device};
