@@ -62,6 +62,20 @@ pub fn synchronize(device: Device) {
     }
 }
 
+/// The name under which [`choose`] finds a device.
+pub fn name(device: Device) -> String {
+    match device {
+        Device::Cuda(index) => format!("cuda:{index}"),
+        Device::Cpu => "cpu".to_owned(),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+/// CPU threads of every operation from here on, in the whole process.
+pub fn set_cpu_threads(n_threads: i32) {
+    tch::set_num_threads(n_threads);
+}
+
 fn cuda(index: usize) -> Result<Device, String> {
     load_cuda_part()?;
     let count = Cuda::device_count();

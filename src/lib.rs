@@ -39,6 +39,8 @@ pub mod node;
 
 pub mod replay;
 
+pub mod play;
+
 pub mod viz;
 
 pub mod synth;

@@ -18,3 +18,17 @@ pub mod param_rule;
 pub mod params;
 
 pub mod config;
+
+pub mod health;
+
+pub mod logging;
+
+pub mod error;
+
+mod throttle;
+
+mod frame;
+
+mod inference;
+
+pub mod run;

@@ -24,6 +24,7 @@ pub use pictures::PictureOptions;
 pub use progress::Progress;
 pub use run::run;
 pub use summary::{MalformedCloud, ModelInfo, ReplaySummary};
+pub(crate) use topics::choose_cloud_topic;
 pub use truth::{ClassMatches, TruthMatches};
 
 use std::path::PathBuf;

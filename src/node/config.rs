@@ -9,6 +9,7 @@ use super::args::ParamSource;
 use super::param_rule::parse_fill;
 use super::param_value::{ParamFileError, ParamValue, node_pattern_matches, read_param_file};
 use super::params::{DECLARATIONS, Declaration};
+use crate::cloud::decode::SensorOverrides;
 use crate::cloud::{Feature, IntensityMode};
 use crate::model::spec::ModelSpec;
 use crate::pipeline::{PipelineOptions, Precision};
@@ -51,14 +52,19 @@ pub struct NodeConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub struct CloudConfig {
     /// Larger clouds are refused.
-    pub max_points: usize,
-    /// Instead of the model's.
-    pub intensity: Option<IntensityMode>,
-    /// Names of fields that do not have one of the usual names.
-    pub fields: BTreeMap<Feature, String>,
+    pub max_points: u64,
+    /// Intensity and names of fields, where they differ from the model's spec and the usual names.
+    pub sensor: SensorOverrides,
     /// Constants for features that the sensor lacks.
     pub fill_absent: BTreeMap<Feature, f32>,
 }
+
+/// The parameters that name a feature's field.
+const FIELD_PARAMS: [(Feature, &str); 3] = [
+    (Feature::Intensity, "intensity_field"),
+    (Feature::Elongation, "elongation_field"),
+    (Feature::TimeOffset, "time_offset_field"),
+];
 
 /// What of the pipeline's boxes is published. Each is a choice among finished boxes, so it can only leave boxes out.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -159,6 +165,14 @@ impl ResolvedParams {
         self.values.iter().map(|(name, (value, _))| (*name, value))
     }
 
+    /// A parameter's value as YAML would have it, strings without quotes.
+    pub fn text(&self, name: &str) -> String {
+        match &self.values[name].0 {
+            ParamValue::String(text) => text.clone(),
+            other => other.to_string(),
+        }
+    }
+
     /// Rules that join several parameters.
     fn contradictions(&self) -> Option<ParamProblem> {
         let mode = self.string("intensity_mode");
@@ -170,8 +184,8 @@ impl ResolvedParams {
     /// Parameters that do not fit the model.
     ///
     /// # Errors
-    /// [`ConfigError::Params`] for classes the model does not have, and for a score threshold below the model's own: boxes
-    /// under that one no longer exist when the node filters.
+    /// [`ConfigError::Params`] for classes the model does not have, settings of inputs it does not take, and a score threshold
+    /// below the model's own: boxes under that one no longer exist when the node filters.
     pub fn check_against(&self, spec: &ModelSpec) -> Result<(), ConfigError> {
         let mut problems = Vec::new();
         for unknown in self.strings("classes").iter().filter(|name| !spec.classes.contains(name)) {
@@ -183,6 +197,16 @@ impl ResolvedParams {
         if threshold > 0.0 && (threshold as f32) < lowest {
             let rule = format!("can only raise the threshold of model `{}`, which is {lowest}; 0 leaves it as it is", spec.name);
             problems.push(self.problem("score_threshold", rule));
+        }
+        let takes = spec.input.features.iter().map(|feature| feature.name()).collect::<Vec<_>>().join(", ");
+        let not_taken = |feature: Feature| format!("model `{}` does not take {feature}; it takes {takes}", spec.name);
+        for (feature, key) in FIELD_PARAMS {
+            if !self.string(key).is_empty() && !spec.input.features.contains(&feature) {
+                problems.push(self.problem(key, not_taken(feature)));
+            }
+        }
+        for (feature, _) in self.fills().filter(|(feature, _)| !spec.input.features.contains(feature)) {
+            problems.push(self.problem("fill_absent", not_taken(feature)));
         }
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Params(problems)) }
     }
@@ -198,18 +222,11 @@ impl ResolvedParams {
             "scale_tanh" => Some(IntensityMode::ScaleTanh(factor)),
             _ => None,
         };
-        let field_params = [
-            (Feature::Intensity, "intensity_field"),
-            (Feature::Elongation, "elongation_field"),
-            (Feature::TimeOffset, "time_offset_field"),
-        ];
-        let fields = field_params
+        let field_names = FIELD_PARAMS
             .into_iter()
             .map(|(feature, name)| (feature, self.string(name).to_owned()))
             .filter(|(_, field)| !field.is_empty())
             .collect();
-        let fills = self.strings("fill_absent");
-        let fill_absent = fills.iter().filter_map(|text| parse_fill(text)).map(|(name, fill)| (fillable(name), fill)).collect();
         let threshold = self.double("score_threshold");
         NodeConfig {
             model_dir: self.string("model_dir").into(),
@@ -220,7 +237,11 @@ impl ResolvedParams {
             num_threads: non_zero("num_threads").map(|threads| threads as i32),
             input_reliable: self.string("input_reliability") == "reliable",
             input_depth: self.integer("input_depth") as usize,
-            cloud: CloudConfig { max_points: self.integer("max_points") as usize, intensity, fields, fill_absent },
+            cloud: CloudConfig {
+                max_points: self.integer("max_points") as u64,
+                sensor: SensorOverrides { field_names, intensity },
+                fill_absent: self.fills().collect(),
+            },
             filter: OutputFilter {
                 score_threshold: Some(threshold as f32).filter(|threshold| *threshold > 0.0),
                 classes: self.strings("classes"),
@@ -234,6 +255,10 @@ impl ResolvedParams {
             input_timeout: Duration::from_secs_f64(self.double("input_timeout_s")),
             use_sim_time: self.bool("use_sim_time"),
         }
+    }
+
+    fn fills(&self) -> impl Iterator<Item = (Feature, f32)> {
+        self.strings("fill_absent").into_iter().filter_map(|text| parse_fill(&text))
     }
 
     fn problem(&self, key: &'static str, rule: String) -> ParamProblem {
@@ -295,14 +320,6 @@ impl OutputFilter {
 
 fn declaration(name: &str) -> Option<&'static Declaration> {
     DECLARATIONS.iter().find(|declaration| declaration.name == name)
-}
-
-fn fillable(name: &str) -> Feature {
-    match name {
-        "intensity" => Feature::Intensity,
-        "elongation" => Feature::Elongation,
-        _ => Feature::TimeOffset,
-    }
 }
 
 /// Name to value and origin; the last assignment of each name.

@@ -1,113 +1,81 @@
-//! Names of nodes and topics: their rules, and how `~/x`, `x` and `/x` become full names.
+//! From what a user or a remap rule writes to full names: `~/x`, `x` and `/x`; the topics of this node.
 //!
 //! # Source
 //! The rules of "Topic and Service name mapping to DDS" and "Remapping Names" on design.ros2.org, as rcl applies them.
 
-/// A node's name and its namespace.
+use super::remap::{RemapRule, remap_node, remap_topic, unmatched_rules};
+use crate::transport::TransportError;
+use crate::transport::names::{NodeName, TopicName};
+
+/// The node's name unless it is remapped.
+pub const DEFAULT_NODE_NAME: &str = "detector_node";
+
+const INPUT: &str = "~/input/pointcloud";
+const OBJECTS: &str = "~/output/objects";
+const MARKERS: &str = "~/output/markers";
+const REPORT: &str = "~/output/report";
+const DIAGNOSTICS: &str = "/diagnostics";
+
+/// The resolved names of the node and its topics.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeName {
-    namespace: String,
-    name: String,
+pub struct NodeNames {
+    /// The node.
+    pub node: NodeName,
+    /// `sensor_msgs/PointCloud2`, subscribed.
+    pub input: TopicName,
+    /// `vision_msgs/Detection3DArray`, published.
+    pub objects: TopicName,
+    /// `visualization_msgs/MarkerArray`, published.
+    pub markers: TopicName,
+    /// `pivotal/FrameReport`, published.
+    pub report: TopicName,
+    /// `diagnostic_msgs/DiagnosticArray`, published.
+    pub diagnostics: TopicName,
 }
 
-/// A name that breaks ROS 2's rules.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} `{got}`: {rule}")]
-pub struct NameError {
-    /// `node name`, `namespace` or `topic name`.
-    pub what: &'static str,
-    /// The name as given.
-    pub got: String,
-    /// The rule it breaks.
-    pub rule: &'static str,
-}
-
-impl NodeName {
-    /// Checks both parts; the namespace begins with `/` and is `/` alone for the root.
+impl NodeNames {
+    /// Applies the remap rules; also gives a notice for each rule that names nothing of this node.
     ///
     /// # Errors
-    /// [`NameError`] with the first rule broken.
-    pub fn new(namespace: &str, name: &str) -> Result<Self, NameError> {
-        let node_error = |rule| NameError { what: "node name", got: name.to_owned(), rule };
-        if let Some(rule) = token_fault(name) {
-            return Err(node_error(rule));
-        }
-        if name.len() > 255 {
-            return Err(node_error("must not be longer than 255 characters"));
-        }
-        if namespace != "/" {
-            check_absolute(namespace).map_err(|rule| NameError { what: "namespace", got: namespace.to_owned(), rule })?;
-        }
-        Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
-    }
-
-    /// The name without its namespace.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// `/` or `/a/b`.
-    pub fn namespace(&self) -> &str {
-        &self.namespace
-    }
-
-    /// `/a/b/name`.
-    pub fn fully_qualified(&self) -> String {
-        join(&self.namespace, &self.name)
-    }
-
-    /// The full name of a topic: `/x` is absolute, `x` lies in the namespace, `~/x` under the node; `{node}`, `{ns}` and
-    /// `{namespace}` are replaced.
-    ///
-    /// # Errors
-    /// [`NameError`] when the result is not a valid topic name.
-    pub fn expand(&self, topic: &str) -> Result<String, NameError> {
-        let error = |rule| NameError { what: "topic name", got: topic.to_owned(), rule };
-        let private = match topic.strip_prefix('~') {
-            Some("") => Some(""),
-            Some(rest) => Some(rest.strip_prefix('/').ok_or_else(|| error("`~` must be followed by `/`"))?),
-            None => None,
+    /// When a rule makes a name that ROS does not allow.
+    pub fn resolve(rules: &[RemapRule]) -> Result<(Self, Vec<String>), TransportError> {
+        let node = remap_node(rules, DEFAULT_NODE_NAME)?;
+        let topic = |name| remap_topic(rules, &node, name);
+        let names = Self {
+            input: topic(INPUT)?,
+            objects: topic(OBJECTS)?,
+            markers: topic(MARKERS)?,
+            report: topic(REPORT)?,
+            diagnostics: topic(DIAGNOSTICS)?,
+            node: node.clone(),
         };
-        let namespace = self.namespace.trim_start_matches('/');
-        let substituted =
-            private.unwrap_or(topic).replace("{node}", &self.name).replace("{namespace}", namespace).replace("{ns}", namespace);
-        let full = match private {
-            Some("") => self.fully_qualified(),
-            Some(_) => join(&self.fully_qualified(), &substituted),
-            None if substituted.starts_with('/') => substituted,
-            None => join(&self.namespace, &substituted),
-        };
-        check_absolute(&full).map_err(error)?;
-        Ok(full)
+        let notice = |rule: &RemapRule| format!("remap rule `{rule}` names no topic of {node}");
+        let unmatched = unmatched_rules(rules, &node, &[INPUT, OBJECTS, MARKERS, REPORT, DIAGNOSTICS]);
+        Ok((names, unmatched.into_iter().map(notice).collect()))
     }
 }
 
-fn join(namespace: &str, name: &str) -> String {
-    if namespace == "/" { format!("/{name}") } else { format!("{namespace}/{name}") }
-}
-
-fn check_absolute(name: &str) -> Result<(), &'static str> {
-    let tokens = name.strip_prefix('/').ok_or("must begin with `/`")?;
-    if tokens.ends_with('/') || tokens.is_empty() {
-        return Err("must not end with `/`");
-    }
-    match tokens.split('/').find_map(token_fault) {
-        Some(rule) => Err(rule),
-        None => Ok(()),
-    }
-}
-
-fn token_fault(token: &str) -> Option<&'static str> {
-    if token.is_empty() {
-        return Some("no part between slashes may be empty");
-    }
-    if token.starts_with(|first: char| first.is_ascii_digit()) {
-        return Some("no part may begin with a digit");
-    }
-    if !token.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-        return Some("only letters, digits, `_` and `/` are allowed");
-    }
-    None
+/// The full name of a topic: `/x` is absolute, `x` lies in the namespace, `~/x` under the node; `{node}`, `{ns}` and
+/// `{namespace}` are replaced.
+///
+/// # Errors
+/// [`TransportError::Name`] when the result is not a valid topic name.
+pub fn expand(node: &NodeName, topic: &str) -> Result<TopicName, TransportError> {
+    let error = |reason: &str| TransportError::Name { what: "topic name", name: topic.to_owned(), reason: reason.to_owned() };
+    let substituted = topic
+        .replace("{node}", node.base())
+        .replace("{namespace}", node.namespace().trim_start_matches('/'))
+        .replace("{ns}", node.namespace().trim_start_matches('/'));
+    let full = match substituted.strip_prefix('~') {
+        Some("") => node.to_string(),
+        Some(rest) if rest.starts_with('/') => format!("{node}{rest}"),
+        Some(_) => return Err(error("`~` must be followed by `/`")),
+        None if substituted.is_empty() => return Err(error("must not be empty")),
+        None if substituted.starts_with('/') => substituted,
+        None if node.namespace() == "/" => format!("/{substituted}"),
+        None => format!("{}/{substituted}", node.namespace()),
+    };
+    TopicName::new(&full)
 }
 
 #[cfg(test)]
@@ -127,32 +95,30 @@ mod tests {
             ("/a/b", "n", "{ns}/{node}/x", "/a/b/a/b/n/x"),
             ("/a", "n", "/{namespace}/x", "/a/x"),
         ];
-        for (namespace, node, topic, expected) in cases {
-            assert_eq!(NodeName::new(namespace, node).unwrap().expand(topic).unwrap(), expected, "{topic} in {namespace}");
+        for (namespace, name, topic, expected) in cases {
+            let node = NodeName::new(namespace, name).unwrap();
+            assert_eq!(expand(&node, topic).unwrap().as_str(), expected, "{topic} in {namespace}");
         }
     }
 
     #[test]
-    fn broken_names_are_refused_with_the_rule() {
-        let topics = [
-            ("", "must not end"),
-            ("~x", "followed by `/`"),
-            ("a//b", "empty"),
-            ("/a/", "must not end"),
-            ("/1st", "digit"),
-            ("/point-cloud", "only letters"),
-            ("/{unknown}", "only letters"),
-        ];
+    fn topic_names_broken_are_refused_by_name() {
         let node = NodeName::new("/", "detector").unwrap();
-        for (topic, rule) in topics {
-            let message = node.expand(topic).unwrap_err().to_string();
-            assert!(message.contains(rule), "{topic}: {message}");
+        for topic in ["", "~x", "a//b", "/a/", "/1st", "/point-cloud", "/{unknown}", "/"] {
+            let message = expand(&node, topic).unwrap_err().to_string();
+            assert!(message.contains("topic name") && message.contains(topic), "{topic}: {message}");
         }
-        for (namespace, name, rule) in
-            [("left", "n", "begin with `/`"), ("/a/", "n", "must not end"), ("/", "a/b", "only letters"), ("/", "", "empty")]
-        {
-            let message = NodeName::new(namespace, name).unwrap_err().to_string();
-            assert!(message.contains(rule), "{namespace} {name}: {message}");
-        }
+    }
+
+    #[test]
+    fn node_names_resolve_with_notices_for_rules_that_fit_nothing() {
+        let rules = ["__ns:=/left", "~/input/pointcloud:=/points", "/diagnostics:=/left/diagnostics", "input:=/points"]
+            .map(|text| RemapRule::parse(text).unwrap());
+        let (names, notices) = NodeNames::resolve(&rules).unwrap();
+        assert_eq!(names.node.to_string(), "/left/detector_node");
+        assert_eq!(names.input.as_str(), "/points");
+        assert_eq!(names.objects.as_str(), "/left/detector_node/output/objects");
+        assert_eq!(names.diagnostics.as_str(), "/left/diagnostics");
+        assert_eq!(notices, ["remap rule `input:=/points` names no topic of /left/detector_node"]);
     }
 }

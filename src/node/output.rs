@@ -22,10 +22,11 @@ const HEADING_OVERHANG_M: f64 = 0.8;
 /// Boxes let the points inside shine through.
 const BOX_OPACITY: f32 = 0.4;
 
-/// Red, green and blue of a class: the palette of Okabe and Ito, which colour-blind readers can tell apart.
+/// Red, green and blue of a class: the palette of Okabe and Ito, which colour-blind readers can tell apart, in the order of
+/// hues of the bird's-eye pictures.
 pub fn class_rgb(class_idx: usize) -> [u8; 3] {
     const PALETTE: [[u8; 3]; 7] =
-        [[86, 180, 233], [230, 159, 0], [0, 158, 115], [240, 228, 66], [204, 121, 167], [213, 94, 0], [0, 114, 178]];
+        [[230, 159, 0], [204, 121, 167], [0, 158, 115], [86, 180, 233], [240, 228, 66], [213, 94, 0], [0, 114, 178]];
     PALETTE[class_idx % PALETTE.len()]
 }
 
@@ -151,7 +152,7 @@ pub fn failed_report(header: &Header, reason: &str, clouds_overwritten: u64, clo
 }
 
 /// What the counts of a frame say is unusual: `empty_cloud` (no finite point), `out_of_range` (finite points, none in the
-/// grid), `point_cap` and `pillar_cap` (points were dropped by a cap).
+/// grid), `point_cap` and `pillar_cap` (points were dropped by a cap), `non_finite_boxes` (boxes were dropped as not finite).
 pub fn frame_flags(output: &FrameOutput) -> Vec<String> {
     let voxels = &output.voxels;
     let conditions = [
@@ -159,6 +160,7 @@ pub fn frame_flags(output: &FrameOutput) -> Vec<String> {
         (voxels.received > 0 && voxels.out_of_range == voxels.received, "out_of_range"),
         (voxels.over_point_cap > 0, "point_cap"),
         (voxels.dropped_pillars > 0, "pillar_cap"),
+        (output.n_non_finite_boxes > 0, "non_finite_boxes"),
     ];
     conditions.into_iter().filter(|(holds, _)| *holds).map(|(_, flag)| flag.to_owned()).collect()
 }
@@ -216,7 +218,14 @@ mod tests {
 
     fn frame_output(voxels: VoxelCounts) -> FrameOutput {
         let times = StageTimes { voxelize_ms: 1.0, vfe_ms: 2.0, head_ms: 3.0, ..StageTimes::default() };
-        FrameOutput { detections: detections(), voxels, n_candidates: 9, max_scores: vec![0.9, 0.8], times }
+        FrameOutput {
+            detections: detections(),
+            voxels,
+            n_candidates: 9,
+            n_non_finite_boxes: 0,
+            max_scores: vec![0.9, 0.8],
+            times,
+        }
     }
 
     #[test]

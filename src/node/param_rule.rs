@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::param_value::ParamValue;
+use crate::cloud::Feature;
 
 /// What values a parameter allows beyond its type.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,7 +27,7 @@ pub enum Rule {
 }
 
 /// Features that a sensor may lack and `fill_absent` may name.
-pub const FILLABLE: [&str; 3] = ["intensity", "elongation", "time_offset"];
+pub const FILLABLE: [Feature; 3] = [Feature::Intensity, Feature::Elongation, Feature::TimeOffset];
 
 impl Rule {
     /// Whether a value of the declared type keeps the rule.
@@ -66,11 +67,12 @@ impl Rule {
     }
 }
 
-/// `feature=number` of `fill_absent`: the feature's name and the number.
-pub(super) fn parse_fill(text: &str) -> Option<(&str, f32)> {
-    let (feature, number) = text.split_once('=')?;
+/// `feature=number` of `fill_absent`.
+pub(super) fn parse_fill(text: &str) -> Option<(Feature, f32)> {
+    let (name, number) = text.split_once('=')?;
+    let feature = FILLABLE.into_iter().find(|feature| feature.name() == name.trim())?;
     let number: f32 = number.trim().parse().ok()?;
-    (FILLABLE.contains(&feature.trim()) && number.is_finite()).then_some((feature.trim(), number))
+    number.is_finite().then_some((feature, number))
 }
 
 /// In words that go on after the name of a type.

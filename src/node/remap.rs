@@ -3,7 +3,11 @@
 //! As in rcl, the node's name is remapped first, then its namespace with the new name in force, then topics, and of several
 //! rules that match the first one wins.
 
-use super::names::{NameError, NodeName};
+use std::fmt;
+
+use super::names::expand;
+use crate::transport::TransportError;
+use crate::transport::names::{NodeName, TopicName};
 
 /// One rule of `-r`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +75,22 @@ impl RemapRule {
     }
 }
 
+/// As it can be written after `-r`.
+impl fmt::Display for RemapRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(node) = &self.node {
+            write!(f, "{node}:")?;
+        }
+        match &self.target {
+            RemapTarget::NodeName => f.write_str("__node")?,
+            RemapTarget::Namespace => f.write_str("__ns")?,
+            RemapTarget::Topic(topic) => f.write_str(topic)?,
+            RemapTarget::Service(service) => write!(f, "rosservice://{service}")?,
+        }
+        write!(f, ":={}", self.to)
+    }
+}
+
 /// The `node` of `node:rest`; the colon of a URL scheme is none.
 pub(super) fn split_node_prefix(left: &str) -> (Option<&str>, &str) {
     match left.split_once(':') {
@@ -82,8 +102,8 @@ pub(super) fn split_node_prefix(left: &str) -> (Option<&str>, &str) {
 /// The node's name after `__node` and `__ns` rules.
 ///
 /// # Errors
-/// [`NameError`] when a rule makes an invalid name or namespace.
-pub fn remap_node(rules: &[RemapRule], default_name: &str) -> Result<NodeName, NameError> {
+/// [`TransportError::Name`] when a rule makes an invalid name or namespace.
+pub fn remap_node(rules: &[RemapRule], default_name: &str) -> Result<NodeName, TransportError> {
     let first = |target: &RemapTarget, name: &str| {
         rules.iter().find(|rule| rule.target == *target && rule.is_for(name)).map(|rule| rule.to.clone())
     };
@@ -95,14 +115,14 @@ pub fn remap_node(rules: &[RemapRule], default_name: &str) -> Result<NodeName, N
 /// The full name of a topic after the rules; both sides of a rule are expanded for this node.
 ///
 /// # Errors
-/// [`NameError`] when the topic or a side of a rule that is for this node is not a valid name.
-pub fn remap_topic(rules: &[RemapRule], node: &NodeName, topic: &str) -> Result<String, NameError> {
-    let full = node.expand(topic)?;
-    for rule in rules.iter().filter(|rule| rule.is_for(node.name())) {
+/// [`TransportError::Name`] when the topic or a side of a rule that is for this node is not a valid name.
+pub fn remap_topic(rules: &[RemapRule], node: &NodeName, topic: &str) -> Result<TopicName, TransportError> {
+    let full = expand(node, topic)?;
+    for rule in rules.iter().filter(|rule| rule.is_for(node.base())) {
         if let RemapTarget::Topic(from) = &rule.target
-            && node.expand(from)? == full
+            && expand(node, from)? == full
         {
-            return node.expand(&rule.to);
+            return expand(node, &rule.to);
         }
     }
     Ok(full)
@@ -110,10 +130,10 @@ pub fn remap_topic(rules: &[RemapRule], node: &NodeName, topic: &str) -> Result<
 
 /// Topic rules meant for this node that name none of its topics: most likely a typing error, worth a warning.
 pub fn unmatched_rules<'a>(rules: &'a [RemapRule], node: &NodeName, topics: &[&str]) -> Vec<&'a RemapRule> {
-    let full: Vec<_> = topics.iter().filter_map(|topic| node.expand(topic).ok()).collect();
+    let full: Vec<_> = topics.iter().filter_map(|topic| expand(node, topic).ok()).collect();
     let is_unmatched = |rule: &&RemapRule| match &rule.target {
-        RemapTarget::Topic(from) => rule.is_for(node.name()) && node.expand(from).is_ok_and(|from| !full.contains(&from)),
-        RemapTarget::Service(_) => rule.is_for(node.name()),
+        RemapTarget::Topic(from) => rule.is_for(node.base()) && expand(node, from).is_ok_and(|from| !full.contains(&from)),
+        RemapTarget::Service(_) => rule.is_for(node.base()),
         RemapTarget::NodeName | RemapTarget::Namespace => false,
     };
     rules.iter().filter(is_unmatched).collect()
@@ -147,7 +167,7 @@ mod tests {
         for (texts, topic, expected) in cases {
             let rules = rules(texts);
             let node = remap_node(&rules, "detector").unwrap();
-            assert_eq!(remap_topic(&rules, &node, topic).unwrap(), expected, "{texts:?}");
+            assert_eq!(remap_topic(&rules, &node, topic).unwrap().as_str(), expected, "{texts:?}");
         }
     }
 
@@ -164,7 +184,10 @@ mod tests {
             let message = RemapRule::parse(text).unwrap_err().to_string();
             assert!(message.contains(fault) && message.contains(text), "{text}: {message}");
         }
-        assert!(remap_node(&rules(&["__ns:=left"]), "detector").unwrap_err().to_string().contains("must begin with `/`"));
+        for text in ["__ns:=left", "__ns:=/left/", "__node:=a/b", "__node:=2d"] {
+            let message = remap_node(&rules(&[text]), "detector").unwrap_err().to_string();
+            assert!(message.contains("node name"), "{text}: {message}");
+        }
         let node = NodeName::new("/", "detector").unwrap();
         assert!(remap_topic(&rules(&["~/a:=/b-c"]), &node, "~/a").is_err());
     }

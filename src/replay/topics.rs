@@ -6,7 +6,7 @@ use crate::msgs::Message;
 use crate::msgs::sensor_msgs::PointCloud2;
 
 /// Index of the topic of clouds: the one asked for, or the only one there is.
-pub(super) fn choose_cloud_topic(topics: &[TopicInfo], wanted: Option<&str>) -> Result<usize, ReplayError> {
+pub(crate) fn choose_cloud_topic(topics: &[TopicInfo], wanted: Option<&str>) -> Result<usize, ReplayError> {
     if let Some(wanted) = wanted {
         return find_topic(topics, wanted, PointCloud2::TYPE.ros);
     }

@@ -48,7 +48,7 @@ type Groups = Vec<(String, &'static [&'static str])>;
 
 /// Five frames of a five-laser drive laid over each other: more than any size asked for.
 fn full_range_cloud() -> PointCloud {
-    let drive = Drive::new(DriveConfig::new(1, 0, 5, SensorKind::Waymo5)).expect("a valid drive");
+    let drive = Drive::new(&DriveConfig::new(1, 0, 5, SensorKind::Waymo5)).expect("a valid drive");
     let mut cloud = drive.frame(0).expect("frame 0").cloud;
     for index in 1..5 {
         cloud.points.extend(drive.frame(index).expect("a frame of the drive").cloud.points);

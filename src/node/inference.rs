@@ -1,0 +1,194 @@
+//! The inference thread: newest cloud in, messages out, until it is told to stop or the device is lost.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::config::{NodeConfig, ResolvedParams};
+use super::error::NodeError;
+use super::frame::{FailedFrame, FailureStreak, Frame, FrameWorker, Remedy, TIME_JUMP_BACK};
+use super::health::{FrameEvent, InputCounters};
+use super::output::{FrameFacts, detections_to_markers, detections_to_msg, failed_report, report_to_msg};
+use super::run::Shared;
+use super::throttle::Throttle;
+use crate::device;
+use crate::model::directory;
+use crate::msgs::{Message, cdr};
+use crate::pipeline::Pipeline;
+use crate::transport::{Publisher, Sample, Subscription, TransportError};
+
+/// How long to wait for a cloud before looking whether to stop.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Between two log lines of one kind.
+const LOG_PERIOD: Duration = Duration::from_secs(5);
+
+/// The topics of the inference thread.
+pub(super) struct Outputs {
+    pub(super) input: Subscription,
+    pub(super) objects: Publisher,
+    pub(super) markers: Option<Publisher>,
+    pub(super) report: Option<Publisher>,
+}
+
+impl Outputs {
+    fn has_subscribers(&self) -> bool {
+        let optional = [&self.markers, &self.report].into_iter().flatten();
+        std::iter::once(&self.objects).chain(optional).any(|publisher| publisher.matched() > 0)
+    }
+}
+
+/// What the thread is given.
+pub(super) struct Inference {
+    pub(super) params: ResolvedParams,
+    pub(super) config: NodeConfig,
+    pub(super) outputs: Outputs,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Inference {
+    /// Loads the model, then processes clouds until told to stop.
+    ///
+    /// # Errors
+    /// [`NodeError`] for a model or device that cannot be used, and for a device that keeps failing.
+    pub(super) fn run(self) -> Result<(), NodeError> {
+        let mut worker = self.start()?;
+        let mut streak = FailureStreak::default();
+        let mut faults = Throttle::new(LOG_PERIOD);
+        let mut unpublished = Throttle::new(LOG_PERIOD);
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            let sample = self.outputs.input.recv(POLL)?;
+            self.observe_input();
+            let Some(sample) = sample else { continue };
+            if !self.config.process_without_subscribers && !self.outputs.has_subscribers() {
+                self.shared.health().frame(FrameEvent::Skipped);
+                self.shared.changed.notify_one();
+                continue;
+            }
+            match worker.process(&sample.bytes) {
+                Ok(frame) => {
+                    streak.healthy();
+                    let published = self.publish(&sample, &worker, frame);
+                    if let (Err(error), Some(n_more)) = (&published, unpublished.due(Instant::now())) {
+                        tracing::warn!("not published: {error} ({n_more} more since the last such line)");
+                    }
+                }
+                Err(failed) => {
+                    let remedy = if failed.fault.is_device_fault() { streak.failed() } else { Remedy::GoOn };
+                    let reason = failed.fault.to_string();
+                    if let Some(n_more) = faults.due(Instant::now()) {
+                        tracing::error!("a cloud failed: {reason} ({n_more} more since the last such line)");
+                    }
+                    self.report_failure(&failed, &reason);
+                    match remedy {
+                        Remedy::GoOn => {}
+                        Remedy::Rebuild => self.rebuild(&mut worker)?,
+                        Remedy::GiveUp { n_failures } => return Err(NodeError::DeviceLost { n_failures, reason }),
+                    }
+                }
+            }
+            self.shared.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    fn start(&self) -> Result<FrameWorker, NodeError> {
+        let started = Instant::now();
+        if let Some(n_threads) = self.config.num_threads {
+            device::set_cpu_threads(n_threads);
+        }
+        let (pipeline, model) = self.load()?;
+        self.params.check_against(pipeline.spec())?;
+        let device = format!("{} ({})", device::name(pipeline.device()), pipeline.device_reason());
+        let worker = FrameWorker::new(pipeline, &self.config)?;
+        let cold_start_ms = started.elapsed().as_secs_f64() * 1e3;
+        let topic = self.outputs.input.topic();
+        tracing::info!("ready: model {model} on {device} after {cold_start_ms:.0} ms, waiting for clouds on {topic}");
+        self.shared.health().ready(model, device, cold_start_ms);
+        self.shared.changed.notify_one();
+        Ok(worker)
+    }
+
+    /// The pipeline, and the model's name with the hash of its weights.
+    fn load(&self) -> Result<(Pipeline, String), NodeError> {
+        let model = directory::load(&self.config.model_dir)?;
+        let identity = format!("{} sha256:{}", model.spec.name, model.sha256);
+        Ok((Pipeline::new(model.spec, &model.weights, &self.config.pipeline)?, identity))
+    }
+
+    fn rebuild(&self, worker: &mut FrameWorker) -> Result<(), NodeError> {
+        tracing::error!("several clouds in a row failed: rebuilding the pipeline");
+        worker.rebuild(self.load()?.0)?;
+        self.shared.health().rebuilt();
+        Ok(())
+    }
+
+    fn observe_input(&self) {
+        let input = &self.outputs.input;
+        let counters =
+            InputCounters { received: input.received(), overwritten: input.overwritten(), publishers: input.matched() };
+        self.shared.health().observe_input(counters, Instant::now());
+    }
+
+    /// Publishes a frame's messages and tells the health. The objects come first: what follows does not delay them.
+    fn publish(&self, sample: &Sample, worker: &FrameWorker, frame: Frame) -> Result<(), TransportError> {
+        let classes = &worker.spec().classes;
+        let Frame { header, detections, output, decoded, decode_ms, total_ms, flags } = frame;
+        if let Some(description) = decoded.layout_changed {
+            tracing::info!("cloud layout: {description}");
+            self.shared.health().layout_changed(description);
+        }
+        if flags.iter().any(|flag| flag == TIME_JUMP_BACK) {
+            tracing::info!("the clouds' stamps jumped back to {}.{:09}", header.stamp.sec, header.stamp.nanosec);
+        }
+        self.shared.set_newest_stamp(header.stamp.into());
+        let mut result = self.outputs.objects.publish(&cdr::to_bytes(&detections_to_msg(&detections, classes, &header)));
+        let latency_ms = sample.received.elapsed().as_secs_f64() * 1e3;
+        if let Some(markers) = &self.outputs.markers {
+            let sent = send(markers, || detections_to_markers(&detections, classes, &header, self.config.marker_lifetime_s));
+            result = result.and(sent);
+        }
+        if let Some(report) = &self.outputs.report {
+            let facts = FrameFacts {
+                points_received: decoded.received,
+                points_non_finite: decoded.non_finite,
+                n_published: detections.len(),
+                decode_ms,
+                total_ms,
+                latency_ms,
+                clouds_overwritten: self.outputs.input.overwritten(),
+                clouds_failed: self.shared.health().n_failed(),
+                flags: flags.clone(),
+            };
+            result = result.and(send(report, || report_to_msg(&header, &output, facts)));
+        }
+        let mut health = self.shared.health();
+        health.frame(FrameEvent::Processed { latency_ms, total_ms, n_objects: detections.len(), flags });
+        if result.is_err() {
+            health.not_published();
+        }
+        result
+    }
+
+    fn report_failure(&self, failed: &FailedFrame, reason: &str) {
+        let mut health = self.shared.health();
+        health.frame(FrameEvent::Failed { reason: reason.to_owned() });
+        let n_failed = health.n_failed();
+        drop(health);
+        if let Some(report) = &self.outputs.report {
+            let overwritten = self.outputs.input.overwritten();
+            let sent = send(report, || failed_report(&failed.header, reason, overwritten, n_failed));
+            if sent.is_err() {
+                self.shared.health().not_published();
+            }
+        }
+    }
+}
+
+/// Publishes a message if anybody would see it; it is not even built otherwise.
+fn send<M: Message>(publisher: &Publisher, message: impl FnOnce() -> M) -> Result<(), TransportError> {
+    if publisher.matched() == 0 {
+        return Ok(());
+    }
+    publisher.publish(&cdr::to_bytes(&message()))
+}
