@@ -4,8 +4,10 @@ use std::path::Path;
 
 use pivotal::node::args::{ParamSource, split_ros_args};
 use pivotal::node::config::ResolvedParams;
+use pivotal::node::names::NodeNames;
 use pivotal::node::param_value::{ParamValue, parse_param_file};
 use pivotal::node::params::{DECLARATIONS, params_table_markdown};
+use pivotal::replay::{MARKERS_TOPIC, OBJECTS_TOPIC, REPORT_TOPIC};
 
 /// Parameters from the text between `--ros-args` and the end.
 fn resolve(ros_args: &[&str]) -> Result<ResolvedParams, String> {
@@ -114,6 +116,14 @@ fn shipped_parameter_file_holds_exactly_the_defaults() {
         .map(|declaration| ("/**".to_owned(), declaration.name.to_owned(), declaration.default.to_value()))
         .collect();
     assert_eq!(shipped, declared, "same parameters in the same order");
+}
+
+#[test]
+fn topics_without_remaps_are_those_of_the_replay() {
+    let (names, notices) = NodeNames::resolve(&[]).unwrap();
+    let live = [&names.objects, &names.markers, &names.report].map(|topic| topic.as_str());
+    assert_eq!(live, [OBJECTS_TOPIC, MARKERS_TOPIC, REPORT_TOPIC]);
+    assert!(notices.is_empty());
 }
 
 #[test]
