@@ -2,7 +2,7 @@
 //!
 //! A drive is a function of its [`DriveConfig`]: any frame can be asked for at any time, by any number of threads, and is
 //! the same to the last bit. The order of a frame is: place everything ([`world`], [`motion`]), cast the shots
-//! ([`raycast`]), turn hits into returns ([`returns`]), label ([`labels`]).
+//! ([`raycast`]), turn hits into returns ([`returns`]), label ([`labels`]). [`record`] writes drives as rosbag2.
 //!
 //! # What is simulated and what is not
 //! Ground with grade, crown, kerbs and verges; buildings, poles, signs, fences, vegetation, street furniture; parked and
@@ -22,6 +22,7 @@ mod people;
 mod plots;
 mod random;
 mod raycast;
+pub mod record;
 mod returns;
 mod scenery;
 pub mod sensor;
@@ -30,14 +31,16 @@ mod street;
 mod vehicle;
 mod world;
 
-use nalgebra::{Isometry3, Vector3};
+use nalgebra::{Isometry3, Point3, Vector3};
+use rayon::prelude::*;
 
 use crate::cloud::{Feature, PointCloud};
 use crate::geometry::Box3d;
 use crate::time::Stamp;
 use motion::State;
 use random::{Dice, Key};
-use raycast::Placed;
+use raycast::{Placed, Shot};
+use returns::Return;
 use sensor::{LaserSpec, SensorKind};
 use world::{Actor, World};
 
@@ -52,6 +55,7 @@ pub const FIRST_STAMP: Stamp = Stamp { nanos: 1_700_000_000_000_000_000 };
 /// Most frames a drive can have.
 pub const MAX_FRAMES: usize = 100_000;
 const SWEEP_S: f64 = 0.1;
+const SHOTS_PER_TASK: usize = 4096;
 /// Tracks that leave the window around the ego vehicle and come back get a new id this much higher.
 const IDS_PER_LAP: u32 = 10_000;
 
@@ -85,8 +89,8 @@ impl DriveConfig {
     }
 }
 
-/// Why a drive or a frame cannot be made.
-#[derive(Debug, thiserror::Error, PartialEq)]
+/// Why a drive or a frame cannot be made, written or read back.
+#[derive(Debug, thiserror::Error)]
 pub enum SynthError {
     /// Length of the drive.
     #[error("n_frames is {got}, a drive has 1 to {MAX_FRAMES}")]
@@ -108,6 +112,19 @@ pub enum SynthError {
         /// As configured.
         n_frames: usize,
     },
+    /// A label of a bag that does not follow the convention of [`record`].
+    #[error("detection {index}: {key} is {got}, expected what `trainer synth` writes")]
+    Label {
+        /// Index in the message.
+        index: usize,
+        /// What was looked for.
+        key: &'static str,
+        /// What was found.
+        got: String,
+    },
+    /// The bag could not be written.
+    #[error(transparent)]
+    Bag(#[from] crate::bag::BagError),
 }
 
 /// Classes of labelled objects.
@@ -295,16 +312,21 @@ impl Drive {
             let world_from_laser = world_from_ego * ego_from_laser;
             let shots = raycast::cast(laser, &world_from_laser, &self.world.street, &placed, self.config.two_returns, key);
             let n_rows = laser.elevations_rad.len();
-            for shot in &shots {
-                let shot_key = key.with((shot.column * n_rows + shot.row) as u64);
-                for measured in returns::measure(laser, shot, shot_key).into_iter().flatten() {
-                    let dir = Vector3::from(shot.dir.to_array()).cast::<f64>();
-                    let at = ego_from_laser * nalgebra::Point3::from(dir * f64::from(measured.range_m));
-                    let xyz = [at.x as f32, at.y as f32, at.z as f32];
-                    scan.points.extend_from_slice(&[xyz[0], xyz[1], xyz[2], measured.intensity, measured.elongation]);
-                    scan.rings.push(shot.row as u16);
-                    scan.time_offsets_s.push((sweep_s * shot.column as f64 / laser.n_columns as f64) as f32);
+            let measured = |shots: &[Shot]| {
+                let mut part = Scan::default();
+                for shot in shots {
+                    let time_offset_s = sweep_s * shot.column as f64 / laser.n_columns as f64;
+                    let key = key.with((shot.column * n_rows + shot.row) as u64);
+                    for measured in returns::measure(laser, shot, key).into_iter().flatten() {
+                        part.push(&ego_from_laser, shot, &measured, time_offset_s);
+                    }
                 }
+                part
+            };
+            for part in shots.par_chunks(SHOTS_PER_TASK).map(measured).collect::<Vec<_>>() {
+                scan.points.extend(part.points);
+                scan.rings.extend(part.rings);
+                scan.time_offsets_s.extend(part.time_offsets_s);
             }
         }
         scan
@@ -316,6 +338,16 @@ struct Scan {
     points: Vec<f32>,
     rings: Vec<u16>,
     time_offsets_s: Vec<f32>,
+}
+
+impl Scan {
+    fn push(&mut self, ego_from_laser: &Isometry3<f64>, shot: &Shot, measured: &Return, time_offset_s: f64) {
+        let in_laser = Vector3::from(shot.dir.to_array()).cast::<f64>() * f64::from(measured.range_m);
+        let at = ego_from_laser * Point3::from(in_laser);
+        self.points.extend([at.x as f32, at.y as f32, at.z as f32, measured.intensity, measured.elongation]);
+        self.rings.push(shot.row as u16);
+        self.time_offsets_s.push(time_offset_s as f32);
+    }
 }
 
 /// 0, -1, 1, -2, … as 0, 1, 2, 3, …

@@ -1,4 +1,4 @@
-//! `detector_node`: the live node, the replay of bags, the table of parameters.
+//! `detector_node`: the live node, the replay of bags, a player that feeds a running node, the table of parameters.
 
 use std::fmt;
 use std::future::Future;
@@ -16,6 +16,8 @@ use tokio::signal::unix::{SignalKind, signal};
 mod cli;
 #[path = "detector_node/live.rs"]
 mod live;
+#[path = "detector_node/play.rs"]
+mod play;
 #[path = "detector_node/replay.rs"]
 mod replay;
 
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
         match cli::Cli::try_parse_from(own_args)?.command.unwrap_or(cli::Command::Run) {
             cli::Command::Run => live::run_node(&ros).map(|()| EXIT_OK),
             cli::Command::Replay(args) => replay::replay_bag(&args, &ros),
+            cli::Command::Play(args) => play::play_bag(&args, &ros),
             cli::Command::Params => {
                 print!("{}", params_table_markdown());
                 Ok(EXIT_OK)

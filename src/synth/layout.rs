@@ -164,7 +164,7 @@ impl Builder<'_> {
         let d = side * (self.street.half_road_m - 2.3 - 0.75);
         let (mean, swing) = (self.dice.between(2.5, 7.0), self.dice.between(0.0, 0.5));
         let flow = Flow::new(self.dice, mean, swing);
-        let n_cyclists = self.dice.below(2 + (4.0 * temper.busy) as usize);
+        let n_cyclists = self.dice.below(2 + (6.0 * temper.busy) as usize);
         self.spread(n_cyclists, 0.0, |dice, s| Actor::cyclist(dice, Track::Along { s, d, direction: -side, flow }));
     }
 

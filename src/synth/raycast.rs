@@ -19,6 +19,8 @@ use super::street::{MAX_SLOPE, Street};
 const CHUNK_COLUMNS: usize = 32;
 /// Ground nearer than this to a shot counts as hit.
 const GROUND_TOLERANCE_M: f64 = 0.002;
+/// The ground has no hump shorter than this that a beam could step over.
+const MAX_GROUND_STEP_M: f64 = 4.0;
 
 /// A part somewhere in the world.
 pub struct Placed<'a> {
@@ -74,6 +76,16 @@ struct Target<'a> {
     min_range: f32,
     part_from_laser: Mat3,
     origin: Vec3,
+}
+
+impl Target<'_> {
+    /// The columns from `begin` to before `end` in which it may be seen; its window may wrap around the sweep.
+    fn columns_within(&self, begin: usize, end: usize, n_total: usize) -> impl Iterator<Item = usize> + use<> {
+        let last = self.first_column + self.n_columns;
+        let plain = begin.max(self.first_column)..end.min(last);
+        let wrapped = begin..end.min(last.saturating_sub(n_total));
+        plain.chain(wrapped)
+    }
 }
 
 const NONE: u32 = u32::MAX;
@@ -137,12 +149,8 @@ impl Caster<'_> {
             dirs.extend(column_dirs.clone().map(|dir| vec3([dir.x, dir.y, dir.z])));
             self.ground(&mut depths[(column - begin) * n_rows..][..n_rows], column_dirs);
         }
-        let n_total = self.laser.n_columns;
         for (target_idx, target) in self.targets.iter().enumerate() {
-            for column in begin..end {
-                if (column + n_total - target.first_column) % n_total >= target.n_columns {
-                    continue;
-                }
+            for column in target.columns_within(begin, end, self.laser.n_columns) {
                 for row in target.rows.clone() {
                     let pixel = (column - begin) * n_rows + row;
                     let depth = &mut depths[pixel];
@@ -180,44 +188,60 @@ impl Caster<'_> {
         (stopped && range > self.laser.min_range_m as f32).then_some(range)
     }
 
-    /// Marches the beams of one column over the ground, lowest first: where the ground hid one beam, a higher beam cannot
-    /// meet it nearer.
+    /// Follows the beams of one column down to the ground, lowest first: where the ground hid one beam, a higher beam
+    /// cannot meet it nearer.
     fn ground(&self, depths: &mut [[Depth; 2]], dirs: impl DoubleEndedIterator<Item = Vector3<f64>> + ExactSizeIterator) {
-        let origin = self.world_from_laser.translation.vector;
-        let mut known = 0.0;
+        let max_range = self.laser.max_range_m;
+        let (mut known, mut slope) = (0.0, 0.0);
         for (depth, dir) in depths.iter_mut().zip(dirs).rev() {
             let dir = self.world_from_laser.rotation * dir;
-            let flat = dir.x.hypot(dir.y);
-            let closing = MAX_SLOPE * flat - dir.z;
-            if closing <= 0.0 {
+            if dir.z > MAX_SLOPE * dir.x.hypot(dir.y) {
                 break;
             }
-            let gap_at = |range: f64| {
-                let at = origin + dir * range;
-                at.z - self.street.height(at.x, at.y)
-            };
-            let (mut range, mut above) = (0.98 * known, 0.0);
-            let mut gap = gap_at(range);
-            while gap > GROUND_TOLERANCE_M && range < self.laser.max_range_m {
-                above = range;
-                range += (gap / closing).max(0.01);
-                gap = gap_at(range);
-            }
-            if range >= self.laser.max_range_m {
-                break;
-            }
-            // A kerb steps up faster than the marcher's bound: find its face.
-            let mut below = range;
-            while gap < -GROUND_TOLERANCE_M && below - above > 1e-4 {
-                range = 0.5 * (above + below);
-                gap = gap_at(range);
-                if gap > 0.0 { above = range } else { below = range }
-            }
+            let Some(range) = self.ground_range(&dir, 0.98 * known, &mut slope) else { break };
             known = range;
-            if range > self.laser.min_range_m {
+            if range > self.laser.min_range_m && range < max_range {
                 *depth = [Depth { range: range as f32, target: GROUND }, depth[1]];
             }
         }
+    }
+
+    /// Distance at which a beam comes down to the ground beyond `start`, where it is still above it; `None` beyond the
+    /// laser's range. `slope` is the rise of the ground per metre of beam where the last one came down.
+    fn ground_range(&self, dir: &Vector3<f64>, start: f64, slope: &mut f64) -> Option<f64> {
+        let origin = self.world_from_laser.translation.vector;
+        let gap_at = |range: f64| {
+            let at = origin + dir * range;
+            at.z - self.street.height(at.x, at.y)
+        };
+        let (mut above, mut gap_above) = (start, gap_at(start));
+        let (mut below, mut gap_below) = loop {
+            if gap_above < GROUND_TOLERANCE_M {
+                return Some(above);
+            }
+            if above > self.laser.max_range_m {
+                return None;
+            }
+            let closing = *slope - dir.z;
+            let step = if closing * MAX_GROUND_STEP_M > gap_above { gap_above / closing } else { MAX_GROUND_STEP_M };
+            let range = above + step.max(0.01);
+            let gap = gap_at(range);
+            *slope = (gap_above - gap) / (range - above) + dir.z;
+            if gap < 0.0 {
+                break (range, gap);
+            }
+            (above, gap_above) = (range, gap);
+        };
+        while below - above > 1e-3 {
+            let range = (above + (below - above) * gap_above / (gap_above - gap_below))
+                .clamp(above + 0.1 * (below - above), below - 0.1 * (below - above));
+            let gap = gap_at(range);
+            if gap.abs() < GROUND_TOLERANCE_M {
+                return Some(range);
+            }
+            if gap > 0.0 { (above, gap_above) = (range, gap) } else { (below, gap_below) = (range, gap) }
+        }
+        Some(above)
     }
 
     fn describe(&self, depth: Depth, dir: Vec3) -> Option<Hit> {
@@ -227,14 +251,11 @@ impl Caster<'_> {
         if depth.target == GROUND {
             let at = self.world_from_laser * Point3::from(Vector3::from((dir * depth.range).to_array().map(f64::from)));
             let dir = self.world_from_laser.rotation * Vector3::from(dir.to_array().map(f64::from));
-            let step = 0.02;
-            let (east, north) = (self.street.height(at.x + step, at.y), self.street.height(at.x, at.y + step));
-            let here = self.street.height(at.x, at.y);
-            let normal = Vector3::new((here - east) / step, (here - north) / step, 1.0).normalize();
+            let (surface, normal) = self.street.surface(at.x, at.y);
             return Some(Hit {
                 range_m: depth.range,
                 cos_incidence: dir.dot(&normal).abs() as f32,
-                surface: self.street.surface(at.x, at.y),
+                surface,
                 height_m: 0.0,
                 along_m: 0.0,
                 on_top: true,
@@ -364,8 +385,67 @@ impl Window {
 mod tests {
     use super::super::random::Dice;
     use super::super::sensor::SensorKind;
+    use super::super::shape::upright;
     use super::super::world::World;
     use super::*;
+
+    fn roof() -> LaserSpec {
+        LaserSpec { n_columns: 300, ..SensorKind::Waymo5.lasers().swap_remove(0) }
+    }
+
+    #[test]
+    fn bare_ground_is_hit_where_the_street_says_it_is() {
+        for seed in 0..3 {
+            let street = Street::new(&mut Dice::new(seed, 1), -110.0, 110.0);
+            let ([x, y], yaw) = street.place(0.0, -2.0);
+            let world_from_laser = street.standing([x, y], yaw) * upright([1.43, 0.0, 2.184], 0.0);
+            let shots = cast(&roof(), &world_from_laser, &street, &[], false, Key::new(1));
+            // 39 beams look down steeply enough to come down on a level road within 75 m.
+            assert!((37 * 300..=42 * 300).contains(&shots.len()), "{} shots", shots.len());
+            let mut n_on_face = 0;
+            for shot in &shots {
+                let at = Vector3::from((shot.dir * shot.first.range_m).to_array().map(f64::from));
+                let at = world_from_laser * Point3::from(at);
+                let miss = at.z - street.height(at.x, at.y);
+                if miss.abs() > 0.005 {
+                    // On the face of a kerb a millimetre across is a centimetre of height.
+                    let away = 0.01 * Vector3::new(at.x - x, at.y - y, 0.0).normalize();
+                    let (near, far) = (street.height(at.x - away.x, at.y - away.y), street.height(at.x + away.x, at.y + away.y));
+                    assert!((near.min(far) - 0.005..near.max(far) + 0.005).contains(&at.z), "{miss} m off at {at}");
+                    n_on_face += 1;
+                }
+            }
+            assert!(n_on_face * 50 < shots.len(), "{n_on_face} of {}", shots.len());
+        }
+    }
+
+    #[test]
+    fn wall_hides_what_stands_behind_it() {
+        let street = Street::new(&mut Dice::new(2, 1), -110.0, 110.0);
+        let ([x, y], yaw) = street.place(0.0, -2.0);
+        let world_from_ego = street.standing([x, y], yaw);
+        let world_from_laser = world_from_ego * upright([1.43, 0.0, 2.184], 0.0);
+        let part = |center, size, reflectivity| Part::block(center, size, Surface::matte(reflectivity));
+        let car = part([20.0, 0.0, 0.8], [4.5, 2.0, 1.6], 0.2);
+        let cases = [
+            ("alone", vec![], true),
+            ("behind a wall", vec![part([10.0, 0.0, 1.5], [0.2, 6.0, 5.0], 0.1)], false),
+            ("beside a wall", vec![part([10.0, 8.0, 1.5], [0.2, 6.0, 5.0], 0.1)], true),
+            ("before a wall", vec![part([30.0, 0.0, 1.5], [0.2, 20.0, 5.0], 0.1)], true),
+            ("behind a low wall", vec![part([10.0, 0.0, 0.3], [0.2, 6.0, 0.6], 0.1)], true),
+        ];
+        for (name, mut parts, seen) in cases {
+            parts.push(car.clone());
+            let placed: Vec<Placed> = parts
+                .iter()
+                .map(|part| Placed { part, world_from_part: world_from_ego * part.body_from_part, foot_z: 0.0 })
+                .collect();
+            let shots = cast(&roof(), &world_from_laser, &street, &placed, false, Key::new(1));
+            let n_on_car = shots.iter().filter(|shot| shot.first.surface == car.surface).count();
+            assert_eq!(n_on_car > 20, seen, "{name}: {n_on_car}");
+            assert!(seen || n_on_car == 0, "{name}: {n_on_car}");
+        }
+    }
 
     /// The windows must lose nothing that casting every shot at every part would find.
     #[test]
@@ -387,22 +467,28 @@ mod tests {
             .collect();
         for mut laser in SensorKind::Waymo5.lasers() {
             laser.n_columns = laser.n_columns.min(240) / 4;
-            let mount = super::super::shape::upright(laser.mount_m, laser.mount_yaw_rad);
+            let mount = upright(laser.mount_m, laser.mount_yaw_rad);
             let world_from_laser = world_from_ego * mount;
             let key = Key::new(5);
             let shots = cast(&laser, &world_from_laser, &world.street, &placed, false, key);
             let n_rows = laser.elevations_rad.len();
-            let laser_from_world = world_from_laser.inverse();
-            let mut n_parts_hit = 0;
+            let mut found = vec![f32::MAX; n_rows * laser.n_columns];
             for shot in &shots {
+                found[shot.column * n_rows + shot.row] = shot.first.range_m;
+            }
+            let laser_from_world = world_from_laser.inverse();
+            let local: Vec<_> = placed.iter().map(|placed| (laser_from_world * placed.world_from_part).inverse()).collect();
+            let mut n_parts_hit = 0;
+            for (pixel, &found) in found.iter().enumerate() {
+                let (sin_az, cos_az) = column_azimuth(&laser, pixel / n_rows).sin_cos();
+                let (sin, cos) = laser.elevations_rad[pixel % n_rows].sin_cos();
+                let dir = Vector3::new(cos * cos_az, cos * sin_az, sin);
                 let mut nearest = f32::MAX;
-                for (id, placed) in placed.iter().enumerate() {
-                    let laser_from_part = laser_from_world * placed.world_from_part;
-                    let dir = laser_from_part.rotation.inverse() * Vector3::from(shot.dir.to_array().map(f64::from));
-                    let origin = laser_from_part.inverse() * Point3::origin();
-                    let ray = Ray::new(vec3(origin.coords.into()), vec3(dir.into()));
-                    let luck = || key.with((shot.column * n_rows + shot.row) as u64).with(id as u64);
-                    if let Some(range) = placed.part.shape.cast(&ray, 1e3, || luck().uniform()) {
+                for (id, (placed, part_from_laser)) in placed.iter().zip(&local).enumerate() {
+                    let origin = vec3(part_from_laser.translation.vector.into());
+                    let ray = Ray::new(origin, vec3((part_from_laser.rotation * dir).into()));
+                    let luck = || key.with(pixel as u64).with(id as u64);
+                    if let Some(range) = placed.part.shape.cast(&ray, laser.max_range_m as f32, || luck().uniform()) {
                         let stopped = placed.part.opacity >= 1.0 || luck().with(1).uniform() < placed.part.opacity;
                         if stopped && range > laser.min_range_m as f32 {
                             nearest = nearest.min(range);
@@ -410,8 +496,8 @@ mod tests {
                     }
                 }
                 // Nearer than everything means the ground; farther would mean a part was lost.
-                assert!(shot.first.range_m <= nearest + 0.02, "{} shot {:?}: nearest part {nearest}", laser.name, shot);
-                n_parts_hit += usize::from((shot.first.range_m - nearest).abs() < 0.02);
+                assert!(found <= nearest + 0.02, "{} pixel {pixel}: found {found}, nearest part {nearest}", laser.name);
+                n_parts_hit += usize::from((found - nearest).abs() < 0.02);
             }
             assert!(n_parts_hit * 20 > shots.len(), "{}: {n_parts_hit} of {}", laser.name, shots.len());
         }

@@ -8,7 +8,7 @@ use nalgebra::{Isometry3, Matrix3, Rotation3, Translation3, UnitQuaternion, Vect
 use super::random::Dice;
 use super::shape::{Surface, SurfaceKind};
 
-/// Steepest ground along any direction, kerbs aside: the ray marcher's step bound.
+/// Steepest ground along any direction, kerbs aside: beams that climb faster never come down to it.
 pub const MAX_SLOPE: f64 = 0.2;
 const KERB_RAMP_M: f64 = 0.05;
 const VERGE_WIDTH_M: f64 = 20.0;
@@ -130,17 +130,16 @@ impl Street {
 
     /// World x and metres left of the centre line of a world place.
     fn locate(&self, x: f64, y: f64) -> (f64, f64) {
-        let (sin, cos) = self.along(x);
-        let foot_x = x + (y - self.center.at(x).0) * cos * sin;
-        let (sin, cos) = self.along(foot_x);
-        let d = (y - self.center.at(foot_x).0) * cos - (x - foot_x) * sin;
-        (foot_x, d)
+        let (value, slope) = self.center.at(x);
+        let foot_x = x + (y - value) * slope / (1.0 + slope * slope);
+        let (value, slope) = self.center.at(foot_x);
+        (foot_x, (y - value - (x - foot_x) * slope) / (1.0 + slope * slope).sqrt())
     }
 
     /// 0 away from side streets, 1 on them.
     fn on_crossing(&self, x: f64) -> f64 {
-        self.crossings
-            .iter()
+        let after = self.crossings.partition_point(|crossing| crossing.x < x);
+        (self.crossings[after.saturating_sub(1)..].iter().take(2))
             .map(|crossing| 1.0 - smooth(((x - crossing.x).abs() - crossing.half_width_m) / CROSSING_RAMP_M))
             .fold(0.0, f64::max)
     }
@@ -158,9 +157,20 @@ impl Street {
         base + crown + (kerb + verge) * (1.0 - self.on_crossing(foot_x))
     }
 
-    /// What the ground is at a world place.
-    pub fn surface(&self, x: f64, y: f64) -> Surface {
+    /// What the ground is at a world place, and its normal, kerbs and verges aside.
+    pub fn surface(&self, x: f64, y: f64) -> (Surface, Vector3<f64>) {
         let (foot_x, d) = self.locate(x, y);
+        (self.paint(foot_x, d), self.up(foot_x))
+    }
+
+    /// Normal of the road.
+    fn up(&self, foot_x: f64) -> Vector3<f64> {
+        let (sin, cos) = self.along(foot_x);
+        let grade = self.height.at(foot_x).1 * cos;
+        Vector3::new(-grade * cos, -grade * sin, 1.0).normalize()
+    }
+
+    fn paint(&self, foot_x: f64, d: f64) -> Surface {
         let outward = d.abs() - self.half_road_m;
         let colours = &self.reflectivity;
         if outward > 0.0 && self.on_crossing(foot_x) < 0.9 {
@@ -180,10 +190,7 @@ impl Street {
 
     /// A body standing on the ground at a world place, tilted with the grade of the street.
     pub fn standing(&self, [x, y]: [f64; 2], yaw: f64) -> Isometry3<f64> {
-        let (foot_x, _) = self.locate(x, y);
-        let (sin, cos) = self.along(foot_x);
-        let grade = self.height.at(foot_x).1 * cos;
-        let up = Vector3::new(-grade * cos, -grade * sin, 1.0).normalize();
+        let up = self.up(self.locate(x, y).0);
         let left = up.cross(&Vector3::new(yaw.cos(), yaw.sin(), 0.0)).normalize();
         let rotation = Rotation3::from_matrix_unchecked(Matrix3::from_columns(&[left.cross(&up), left, up]));
         let translation = Translation3::new(x, y, self.height(x, y));
@@ -249,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn street_ground_is_never_steeper_than_the_marcher_assumes() {
+    fn street_ground_is_never_steeper_than_stated() {
         for seed in 0..6 {
             let street = Street::new(&mut Dice::new(seed, 0), -100.0, 200.0);
             for k in 0..20_000u32 {

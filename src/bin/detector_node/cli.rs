@@ -3,6 +3,8 @@
 use clap::{Parser, Subcommand};
 use pivotal::replay::args::ReplayArgs;
 
+use crate::play::PlayArgs;
+
 /// What stands below clap's own help.
 const AFTER_HELP: &str = "\
 ROS arguments (between --ros-args and --, or the end):
@@ -19,7 +21,7 @@ Exit codes:
   0  normal end, SIGINT and SIGTERM included
   1  anything without a code of its own
   2  bad arguments, parameters, names or environment variables
-  3  replay finished, with input lost or malformed
+  3  replay or play finished, with input or results lost or malformed
   4  model directory missing, damaged or contradictory
   5  device cannot be had, or failed again after the pipeline was rebuilt
 
@@ -27,6 +29,7 @@ Examples:
   detector_node --ros-args -p model_dir:=models/demo -r '~/input/pointcloud:=/lidar/points'
   detector_node --ros-args --params-file config/detector.yaml -p model_dir:=models/demo -p device:=cuda:0 -r __ns:=/front
   detector_node replay bags/drive -m models/demo -o out/drive
+  detector_node play bags/drive --rate-hz 10
   detector_node params";
 
 /// Finds vehicles, pedestrians and cyclists in LiDAR clouds and publishes them as ROS 2 messages.
@@ -44,6 +47,8 @@ pub enum Command {
     Run,
     /// Run every cloud of a bag through the detector and write detections, pictures, a page and a file for Foxglove.
     Replay(Box<ReplayArgs>),
+    /// Send a bag's clouds over DDS to a running node and measure its answers.
+    Play(PlayArgs),
     /// Print the table of the live node's parameters as Markdown.
     Params,
 }

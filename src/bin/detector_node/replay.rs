@@ -34,7 +34,7 @@ pub fn replay_bag(args: &ReplayArgs, ros: &RosArgs) -> anyhow::Result<u8> {
 }
 
 /// A flag that the first SIGINT or SIGTERM sets.
-fn stop_at_a_signal() -> anyhow::Result<Arc<AtomicBool>> {
+pub fn stop_at_a_signal() -> anyhow::Result<Arc<AtomicBool>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio")?;
     let stop = Arc::new(AtomicBool::new(false));
     let set = Arc::clone(&stop);
