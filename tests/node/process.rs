@@ -1,10 +1,11 @@
 //! The real binary: exit codes, help, signals.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use pivotal::model::spec::ModelSpec;
 use pivotal::msgs::sensor_msgs::PointCloud2;
 use pivotal::msgs::vision_msgs::Detection3DArray;
 use pivotal::msgs::{Message, cdr};
@@ -13,7 +14,7 @@ use pivotal::transport::names::{NodeName, TopicName};
 use pivotal::transport::settings::{DdsSettings, DiscoveryRange};
 use pivotal::transport::{Qos, Transport};
 
-use super::rig::{PATIENCE, cloud, save_tiny_model};
+use super::rig::{PATIENCE, cloud, save_model, save_tiny_model};
 use crate::support::shared;
 
 /// What the node promises.
@@ -128,12 +129,28 @@ fn signals_end_the_node_within_two_seconds() {
     for signal in ["-INT", "-TERM"] {
         let mut node = detector_node(&["--ros-args", "-p", &model_param, "-p", "device:=cpu"]).spawn().unwrap();
         let stderr = until_line(&mut node, ": ready: ");
-        let pid = node.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
-        let (send, ended) = mpsc::channel();
-        std::thread::spawn(move || send.send(node.wait().unwrap().code()));
-        assert_eq!(ended.recv_timeout(END_WITHIN), Ok(Some(0)), "{signal}: {}", rest(stderr));
+        assert_ends_in_time(node, signal, stderr);
     }
+}
+
+#[test]
+fn signal_while_libtorch_works_ends_the_node_cleanly() {
+    let model = tempfile::tempdir().unwrap();
+    let dir = model.path().join("wide");
+    // One frame of it takes longer than the node waits for any.
+    save_model(&dir, &ModelSpec::builtin("cp-pillar").unwrap());
+    let model_param = format!("model_dir:={}", dir.display());
+    let mut node = detector_node(&["--ros-args", "-p", &model_param, "-p", "device:=cpu"]).spawn().unwrap();
+    let stderr = until_line(&mut node, ": loaded ");
+    assert_ends_in_time(node, "-INT", stderr);
+}
+
+fn assert_ends_in_time(mut node: Child, signal: &str, stderr: BufReader<ChildStderr>) {
+    let pid = node.id().to_string();
+    assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    let (send, ended) = mpsc::channel();
+    std::thread::spawn(move || send.send(node.wait().unwrap().code()));
+    assert_eq!(ended.recv_timeout(END_WITHIN), Ok(Some(0)), "{signal}: {}", rest(stderr));
 }
 
 #[test]
@@ -165,7 +182,7 @@ fn binary_answers_a_cloud_over_dds() {
 }
 
 /// Reads stderr until a line holds `part`; the reader goes on where it stopped.
-fn until_line(node: &mut Child, part: &str) -> BufReader<std::process::ChildStderr> {
+fn until_line(node: &mut Child, part: &str) -> BufReader<ChildStderr> {
     let mut stderr = BufReader::new(node.stderr.take().unwrap());
     let (send, found) = mpsc::channel();
     let part = part.to_owned();
@@ -181,7 +198,7 @@ fn until_line(node: &mut Child, part: &str) -> BufReader<std::process::ChildStde
     found.recv_timeout(PATIENCE).expect("the line")
 }
 
-fn rest(mut stderr: BufReader<std::process::ChildStderr>) -> String {
+fn rest(mut stderr: BufReader<ChildStderr>) -> String {
     let mut text = String::new();
     let _ = stderr.read_to_string(&mut text);
     text
