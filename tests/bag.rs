@@ -30,7 +30,7 @@ fn read_all(bag: &BagReader) -> (Vec<BagMessage>, Vec<Loss>) {
 fn message(i: usize) -> (usize, Vec<u8>) {
     let mut data = vec![0, 1, 0, 0];
     data.extend((0..56 + i % 36).map(|k| (i * 31 + k * k * 7) as u8));
-    (usize::from(i % 3 == 0), data)
+    (usize::from(i.is_multiple_of(3)), data)
 }
 
 const TOPICS: [&str; 2] = ["/points", "/tf"];

@@ -104,8 +104,9 @@ fn three_chunks(compression: Compression) -> (Vec<u8>, Vec<usize>) {
 #[test]
 fn damaged_chunk_is_named_and_the_others_are_read() {
     // Fields of a chunk record: opcode 0, length 1, times 9 and 17, unpacked size 25, checksum 33, name of the compression 37.
-    let cases: [(&str, Compression, usize, u8, &[i64], &str); 8] = [
-        ("length", Compression::None, 1 + 1, 0x01, &[0, 2], "broken record: chunk record of"),
+    let folder = tempfile::tempdir().unwrap();
+    for (what, compression, offset, flip, expected, reason) in [
+        ("length", Compression::None, 1 + 1, 0x01, &[0, 2][..], "broken record: chunk record of"),
         ("length beyond the file", Compression::None, 1 + 7, 0x01, &[0, 2], "declares 720575"),
         ("opcode", Compression::Zstd, 0, 0x40, &[0, 2], "3 messages promised, 2 found"),
         ("checksum", Compression::None, 33, 0x10, &[0, 1, 2], "1 messages delivered unverified"),
@@ -120,9 +121,7 @@ fn damaged_chunk_is_named_and_the_others_are_read() {
         ),
         ("unpacked size", Compression::Zstd, 25 + 5, 0x01, &[0, 2], "bytes unpacked, the limit is 1073741824"),
         ("frame", Compression::Zstd, 45 + 8, 0xFF, &[0, 2], "zstd chunk: "),
-    ];
-    let folder = tempfile::tempdir().unwrap();
-    for (what, compression, offset, flip, expected, reason) in cases {
+    ] {
         let (mut bytes, chunks) = three_chunks(compression);
         assert_eq!(chunks.len(), 3);
         bytes[chunks[1] + offset] ^= flip;
@@ -294,6 +293,7 @@ fn broken_zstd_frames_of_files_and_messages_are_losses() {
         huge.place == Place::Row(5) && huge.reason.contains("declares 4611686018427387904 bytes, the limit is 1000000000"),
         "{huge}"
     );
+    assert_eq!(total.place, Place::Total { promised: 6, found: 4 });
 }
 
 #[test]

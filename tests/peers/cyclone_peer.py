@@ -6,10 +6,10 @@ It publishes PointCloud2 and subscribes to Detection3DArray, to PointCloud2 or t
     cyclone_peer.py --domain 42 --publish rt/points --bytes 5760000 --count 600 --rate 10 \
                     --subscribe rt/objects --type Detection3DArray
 
-Protocol: it prints a JSON line when each side has a match, publishes once a line comes on stdin, prints another line when
-`--expect` messages have arrived (or not within 20 s), and when stdin ends a line with what it sent and received and the
-latencies from the stamp in the header to arrival. `--now` does without stdin and ends `--linger` seconds after the last
-message was sent.
+Protocol: it prints a JSON line when each side has a match; publishes once a line comes on stdin; prints a line for the first
+message in frame "warm-up" (these are not counted), for each message of the graph, and when `--expect` messages have arrived
+(or not within 20 s); and when stdin ends, one with what it sent and received and the latencies from the stamp in the header
+to arrival. `--now` does without stdin and ends `--linger` seconds after the last message was sent.
 """
 
 import argparse
@@ -87,6 +87,7 @@ def parse_arguments():
     parser.add_argument("--bytes", type=int, nargs="+", default=[5_760_000], help="lengths of the clouds' data, in turn")
     parser.add_argument("--count", type=int, default=10, help="clouds to publish")
     parser.add_argument("--rate", type=float, default=10.0, help="clouds per second")
+    parser.add_argument("--depth", type=int, default=0, help="clouds kept for repairs; 0 keeps each until acknowledged")
     parser.add_argument("--subscribe", metavar="TOPIC", help="DDS topic to subscribe to, e.g. rt/objects")
     parser.add_argument("--type", default="Detection3DArray", choices=["Detection3DArray", "PointCloud2", "ParticipantEntitiesInfo"])
     parser.add_argument("--expect", type=int, default=0, metavar="COUNT", help="say when so many messages have arrived")
@@ -98,7 +99,7 @@ def parse_arguments():
 
 def qos(options, *more):
     if options.reliability == "reliable":
-        reliability = Policy.Reliability.Reliable(duration(seconds=1))
+        reliability = Policy.Reliability.Reliable(duration(seconds=20))
     else:
         reliability = Policy.Reliability.BestEffort
     return Qos(reliability, *more)
@@ -113,7 +114,8 @@ def pattern(number, length):
 class Sender:
     def __init__(self, participant, options):
         topic = Topic(participant, options.publish, ros.PointCloud2)
-        self.writer = DataWriter(participant, topic, qos=qos(options, Policy.History.KeepLast(10)))
+        history = Policy.History.KeepLast(options.depth) if options.depth else Policy.History.KeepAll
+        self.writer = DataWriter(participant, topic, qos=qos(options, history))
         self.options = options
         self.count = 0
         self.due = None
@@ -156,6 +158,7 @@ class Receiver:
         self.waitset.attach(ReadCondition(self.reader, state))
         self.samples = []
         self.refused = 0
+        self.warm = False
 
     def matched(self):
         return bool(self.reader.get_matched_publications())
@@ -169,22 +172,30 @@ class Receiver:
             return
         now = time.time_ns()
         for sample in taken:
-            if isinstance(sample, self.kind):
+            if isinstance(sample, ros.ParticipantEntitiesInfo):
+                say(event="graph", **describe_graph(sample))
+            elif isinstance(sample, self.kind) and sample.header.frame_id == "warm-up":
+                if not self.warm:
+                    say(event="warm")
+                self.warm = True
+            elif isinstance(sample, self.kind):
                 self.samples.append(describe(sample, now))
+
+
+def describe_graph(sample):
+    nodes = [
+        {
+            "name": node.node_namespace.rstrip("/") + "/" + node.node_name,
+            "readers": [bytes(gid).hex() for gid in node.reader_gid_seq],
+            "writers": [bytes(gid).hex() for gid in node.writer_gid_seq],
+        }
+        for node in sample.node_entities_info_seq
+    ]
+    return {"participant": bytes(sample.gid).hex(), "nodes": nodes}
 
 
 def describe(sample, now):
     """What the other end may want to compare."""
-    if isinstance(sample, ros.ParticipantEntitiesInfo):
-        nodes = [
-            {
-                "name": node.node_namespace.rstrip("/") + "/" + node.node_name,
-                "readers": [bytes(gid).hex() for gid in node.reader_gid_seq],
-                "writers": [bytes(gid).hex() for gid in node.writer_gid_seq],
-            }
-            for node in sample.node_entities_info_seq
-        ]
-        return {"participant": bytes(sample.gid).hex(), "nodes": nodes, "latency_ms": 0.0}
     stamp = sample.header.stamp
     about = {"frame": sample.header.frame_id, "latency_ms": (now - stamp.sec * 10**9 - stamp.nanosec) / 1e6}
     if isinstance(sample, ros.PointCloud2):
