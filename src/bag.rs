@@ -13,7 +13,9 @@ mod mcap_file;
 mod mcap_record;
 mod metadata;
 mod reader;
+mod sqlite_connect;
 mod sqlite_file;
+mod sqlite_scan;
 mod storage;
 mod writer;
 

@@ -1,7 +1,9 @@
 //! Tests of `transport`: the seam over each backend, and DDS against itself.
 //!
-//! Everything stays on the loopback interface, in a DDS domain picked from the process id, so that runs side by side do not
-//! hear each other.
+//! Everything stays on the loopback interface, in DDS domains and under topic names picked from the process id, so that runs
+//! side by side do not hear each other.
+
+mod cyclone;
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +12,7 @@ use pivotal::msgs::vision_msgs::Detection3DArray;
 use pivotal::msgs::{Message, MsgType};
 use pivotal::transport::names::{NodeName, TopicName};
 use pivotal::transport::settings::{DdsSettings, DiscoveryRange};
-use pivotal::transport::{Publisher, Qos, Reliability, Subscription, Transport, TransportError};
+use pivotal::transport::{Publisher, Qos, Reliability, Subscription, Transport, TransportError, buffers};
 
 /// Longer than discovery and delivery ever take; only a failing test waits for it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -20,13 +22,15 @@ const A_WHILE: Duration = Duration::from_millis(300);
 
 const CLOUD: &MsgType = &PointCloud2::TYPE;
 
+/// A topic of this process: `/points` becomes `/run4711/points`.
 fn topic(name: &str) -> TopicName {
-    TopicName::new(name).unwrap()
+    TopicName::new(&format!("/run{}{name}", std::process::id())).unwrap()
 }
 
-/// A domain of this process on this machine only; `nth` keeps tests that run side by side apart.
+/// A domain on this machine only; `nth` keeps the tests of one run apart, since 12 participants at most find each other
+/// without multicast. Above domain 101 Linux may have lent the ports to others.
 fn settings(nth: u32) -> DdsSettings {
-    let domain_id = ((std::process::id() * 7 + nth) % 200 + 20) as u16;
+    let domain_id = ((std::process::id() * 7 + nth) % 101 + 1) as u16;
     DdsSettings { domain_id, range: DiscoveryRange::Localhost, ..DdsSettings::DEFAULT }
 }
 
@@ -56,16 +60,36 @@ fn wait_matched(publisher: &Publisher, subscription: &Subscription) {
     wait_until("a match", || publisher.matched() > 0 && subscription.matched() > 0);
 }
 
-/// Sends each payload once the one before has arrived, and compares what arrives, padding included.
-fn assert_each_arrives(publisher: &Publisher, subscription: &Subscription, sizes: impl IntoIterator<Item = usize>) {
-    for (number, len) in (0..).zip(sizes) {
+/// Sends each payload once the one before has arrived, and compares what arrives, padding included. What is lost is sent again,
+/// which a reliable topic must not need.
+fn assert_each_arrives(publisher: &Publisher, subscription: &Subscription, reliability: Reliability, sizes: &[usize]) {
+    let (attempts, patience) = match reliability {
+        Reliability::BestEffort => (10, PATIENCE / 10),
+        Reliability::Reliable => (1, PATIENCE),
+    };
+    for (number, len) in (0..).zip(sizes.iter().copied()) {
         let sent = payload(len, number);
-        publisher.publish(&sent).unwrap();
-        let got = subscription.recv(PATIENCE).unwrap().unwrap_or_else(|| panic!("{len} bytes did not arrive"));
-        assert_eq!(got.bytes.len(), len.next_multiple_of(4), "padded length of {len}");
-        let (body, padding) = got.bytes.split_at(len);
+        let arrived = (0..attempts).find_map(|_| {
+            publisher.publish(&sent).unwrap();
+            // An earlier one, thought to be lost, may still come.
+            std::iter::from_fn(|| subscription.recv(patience).unwrap()).find(|sample| sample.bytes[4..8] == number.to_le_bytes())
+        });
+        let arrived = arrived.unwrap_or_else(|| panic!("{len} bytes did not arrive"));
+        assert_eq!(arrived.bytes.len(), len.next_multiple_of(4), "padded length of {len}");
+        let (body, padding) = arrived.bytes.split_at(len);
         assert!(body == sent, "{len} bytes arrived changed");
         assert!(padding.iter().all(|byte| *byte == 0), "padding of {len}: {padding:?}");
+    }
+}
+
+/// 180 000 points of 32 bytes, where the kernel lets a socket hold them.
+fn largest_cloud() -> usize {
+    match buffers::receive_limit_warning(buffers::receive_limit_bytes()) {
+        None => 5_760_000,
+        Some(warning) => {
+            eprintln!("NOT TESTED with 6 MB clouds, only with 60 KB: {warning}");
+            60_000
+        }
     }
 }
 
@@ -91,7 +115,7 @@ fn inproc_payloads_are_padded_as_on_dds() {
     let bus = Transport::inproc();
     let publisher = bus.advertise(&topic("/points"), CLOUD, Qos::SENSOR).unwrap();
     let subscription = bus.subscribe(&topic("/points"), CLOUD, Qos::SENSOR).unwrap();
-    assert_each_arrives(&publisher, &subscription, 8..=12);
+    assert_each_arrives(&publisher, &subscription, Reliability::Reliable, &[8, 9, 10, 11, 12]);
 }
 
 #[test]
@@ -148,9 +172,9 @@ fn dds_payloads_of_every_alignment_and_fragmentation_arrive_unchanged() {
         let subscription = far.subscribe(&topic(name), CLOUD, qos).unwrap();
         wait_matched(&publisher, &subscription);
         // Loopback fragments above 64 KB.
-        for base in [8, 1500, 65_000, 65_536, 200_000] {
-            assert_each_arrives(&publisher, &subscription, base..base + 4);
-        }
+        let bases = [8, 1500, 65_000, 65_536, 200_000, largest_cloud()];
+        let sizes: Vec<usize> = bases.into_iter().flat_map(|base| base..base + 4).collect();
+        assert_each_arrives(&publisher, &subscription, qos.reliability, &sizes);
     }
 }
 
@@ -203,8 +227,8 @@ fn dds_slow_reader_gets_the_newest_and_the_rest_is_counted() {
 }
 
 #[test]
-fn dds_dropping_the_last_handle_ends_every_thread() {
-    if !in_own_process("transport::dds_dropping_the_last_handle_ends_every_thread") {
+fn dds_dropping_delivers_what_is_acknowledged_and_ends_every_thread() {
+    if !in_own_process("transport::dds_dropping_delivers_what_is_acknowledged_and_ends_every_thread") {
         return;
     }
     let before = threads();
@@ -215,9 +239,16 @@ fn dds_dropping_the_last_handle_ends_every_thread() {
     // The endpoints keep what they need.
     drop((near, far));
     wait_matched(&publisher, &subscription);
-    assert_each_arrives(&publisher, &subscription, [1000]);
+    assert_each_arrives(&publisher, &subscription, Reliability::Reliable, &[1000]);
     assert!(threads() > before);
+    for number in 0..5 {
+        publisher.publish(&payload(1000, number)).unwrap();
+    }
     drop(publisher);
+    for number in 0..5 {
+        let sample = subscription.recv(PATIENCE).unwrap().expect("what was published before the drop");
+        assert_eq!(sample.bytes[4], number);
+    }
     drop(subscription);
     assert_eq!(threads(), before);
 }

@@ -75,7 +75,8 @@ impl<'a> McapCursor<'a> {
     fn unpack(&mut self, chunk_idx: usize, chunk: &ChunkAt, losses: &mut VecDeque<Loss>) {
         let promised: u64 =
             chunk.indexed.iter().filter(|&(&id, _)| self.wants(id).is_some()).fold(0, |sum, (_, n)| sum.saturating_add(*n));
-        if chunk.is_whole() && !chunk.indexed.is_empty() && promised == 0 {
+        let is_unwanted = |id: &u16| self.file.topic_of_channel.contains_key(id) && self.wants(*id).is_none();
+        if chunk.is_whole() && !chunk.indexed.is_empty() && chunk.indexed.keys().all(is_unwanted) {
             return;
         }
         let stored = self.file.bytes.slice(chunk.stored.clone());

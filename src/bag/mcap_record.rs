@@ -227,7 +227,7 @@ pub(super) fn find_chunk(bytes: &[u8], from: usize) -> Option<usize> {
     let mut pos = from;
     while let Some(step) = bytes.get(pos..)?.iter().position(|&byte| byte == op::CHUNK) {
         pos += step;
-        if chunk_at(bytes, pos).is_some() {
+        if chunk_at(bytes, pos).is_some_and(|(header, _)| matches!(header.compression.as_str(), "" | "zstd" | "lz4")) {
             return Some(pos);
         }
         pos += 1;
@@ -243,7 +243,6 @@ pub(super) fn chunk_at(bytes: &[u8], pos: usize) -> Option<(ChunkHeader, usize)>
     let declared = fields.u64()?;
     let (header, header_bytes) = ChunkHeader::parse(fields.rest())?;
     let consistent = opcode == op::CHUNK
-        && matches!(header.compression.as_str(), "" | "zstd" | "lz4")
         && header.start_time <= header.end_time
         && header.stored_bytes.checked_add(header_bytes as u64) == Some(declared)
         && (!header.compression.is_empty() || header.stored_bytes == header.unpacked_bytes);

@@ -193,7 +193,7 @@ impl BagWriter {
         Ok(())
     }
 
-    /// Ends the file and writes `metadata.yaml`; both are on the disk when this returns.
+    /// Ends the file and writes `metadata.yaml`.
     ///
     /// # Errors
     /// When the disk refuses.
@@ -202,8 +202,7 @@ impl BagWriter {
         let io_error = |source| BagError::Io { path: path.clone(), source };
         self.mcap.finish().map_err(|source| BagError::Mcap { path: path.clone(), source })?;
         let metadata = self.metadata_path.take().map(|metadata_path| (metadata_path, self.metadata()));
-        let file = self.mcap.into_inner().into_inner().map_err(|fault| io_error(fault.into_error()))?;
-        file.sync_all().map_err(io_error)?;
+        self.mcap.into_inner().into_inner().map_err(|fault| io_error(fault.into_error()))?;
         let Some((metadata_path, metadata)) = metadata else { return Ok(()) };
         let text = serde_saphyr::to_string(&Document { rosbag2_bagfile_information: metadata })
             .map_err(|fault| BagError::MetadataText { path: metadata_path.clone(), reason: fault.to_string() })?;

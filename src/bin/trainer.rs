@@ -1,16 +1,20 @@
 //! Distils, evaluates, imports: the command line of [`pivotal`]'s offline side.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
 use pivotal::import;
 use pivotal::model::directory::provenance::Provenance;
 use pivotal::model::directory::{self, SaveOptions, WeightsDtype};
 use pivotal::model::expected_params;
 use pivotal::model::init::{HeadMultipliers, hash_weights};
 use pivotal::model::spec::ModelSpec;
+use pivotal::synth::record::write_bag;
+use pivotal::synth::sensor::SensorKind;
+use pivotal::synth::{DriveConfig, ObjectClass};
 
 /// Distils LiDAR detectors, imports weights, proves parity with the original code, makes synthetic drives.
 #[derive(Parser)]
@@ -46,6 +50,30 @@ enum Command {
         /// Replace a model directory that is there.
         #[arg(long)]
         overwrite: bool,
+    },
+    /// Make labelled synthetic LiDAR drives as rosbag2 bags: clouds, true boxes, tf. The same seed gives the same bytes.
+    Synth {
+        /// Bag folder to write; with several drives, the folder that gets one bag each.
+        #[arg(long)]
+        out: PathBuf,
+        /// Names a family of drives.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Drives of the family.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+        drives: u64,
+        /// Frames of each drive.
+        #[arg(long, default_value_t = 100)]
+        frames: usize,
+        /// Frames per second.
+        #[arg(long, default_value_t = 10.0)]
+        rate_hz: f64,
+        /// What records it: spinning64, spinning32, spinning16, or waymo5 with five lasers.
+        #[arg(long, default_value = "spinning64", value_parser = sensor)]
+        sensor: SensorKind,
+        /// Report what stands behind a half-transparent first surface as well.
+        #[arg(long)]
+        two_returns: bool,
     },
     /// Write a model directory with deterministic weights that were never trained: for demos, tests and latency measurements.
     Untrained {
@@ -127,6 +155,14 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
+        Command::Synth { out, seed, drives, frames, rate_hz, sensor, two_returns } => {
+            for drive in 0..drives {
+                let config = DriveConfig { rate_hz, two_returns, ..DriveConfig::new(seed, drive, frames, sensor) };
+                let folder = if drives == 1 { out.clone() } else { out.join(format!("drive_{drive:04}")) };
+                write_drive(&config, &folder)?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Untrained { spec, seed, out, overwrite } => {
             let spec = read_spec(&spec)?;
             let weights = hash_weights(&expected_params(&spec), seed, &HeadMultipliers { hm_weight: 0.3 });
@@ -158,4 +194,30 @@ fn read_spec(name_or_path: &str) -> anyhow::Result<ModelSpec> {
     }
     let text = std::fs::read_to_string(name_or_path).with_context(|| format!("cannot read the spec {name_or_path}"))?;
     Ok(ModelSpec::from_yaml(&text, name_or_path)?)
+}
+
+fn sensor(name: &str) -> Result<SensorKind, String> {
+    SensorKind::from_name(name).ok_or_else(|| {
+        let known: Vec<_> = SensorKind::ALL.iter().map(|kind| kind.name()).collect();
+        format!("there is no sensor `{name}`; there are: {}", known.join(", "))
+    })
+}
+
+/// Writes one drive with progress, rate and ETA on stderr.
+fn write_drive(config: &DriveConfig, folder: &Path) -> anyhow::Result<()> {
+    let template = "{prefix} [{bar:30}] {pos}/{len} frames, {per_sec}, ETA {eta}";
+    let bar = ProgressBar::new(config.n_frames as u64).with_style(ProgressStyle::with_template(template)?);
+    bar.set_prefix(format!("drive {}", config.drive));
+    let totals = write_bag(config, folder, &mut |totals| bar.set_position(totals.n_frames as u64))
+        .with_context(|| format!("drive {} into {}", config.drive, folder.display()))?;
+    bar.finish_and_clear();
+    let boxes = ObjectClass::ALL.iter().zip(totals.n_boxes).map(|(class, n)| format!("{n} {}", class.name()));
+    let points = totals.n_points as f64 / totals.n_frames.max(1) as f64;
+    println!(
+        "{}: {} frames, {points:.0} points each, boxes: {}",
+        folder.display(),
+        totals.n_frames,
+        boxes.collect::<Vec<_>>().join(", ")
+    );
+    Ok(())
 }

@@ -22,10 +22,11 @@ const HEADING_OVERHANG_M: f64 = 0.8;
 /// Boxes let the points inside shine through.
 const BOX_OPACITY: f32 = 0.4;
 
-/// Red, green and blue of a class: the palette of Okabe and Ito, which colour-blind readers can tell apart.
+/// Red, green and blue of a class: the palette of Okabe and Ito, which colour-blind readers can tell apart, in the order of
+/// hues of the bird's-eye pictures.
 pub fn class_rgb(class_idx: usize) -> [u8; 3] {
     const PALETTE: [[u8; 3]; 7] =
-        [[86, 180, 233], [230, 159, 0], [0, 158, 115], [240, 228, 66], [204, 121, 167], [213, 94, 0], [0, 114, 178]];
+        [[230, 159, 0], [204, 121, 167], [0, 158, 115], [86, 180, 233], [240, 228, 66], [213, 94, 0], [0, 114, 178]];
     PALETTE[class_idx % PALETTE.len()]
 }
 

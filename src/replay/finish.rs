@@ -11,6 +11,7 @@ use super::{MARKERS_TOPIC, ReplayError, ReplayOptions, foxglove, page};
 /// What is known once the bag has been read.
 pub(super) struct Ending {
     pub(super) losses: Vec<String>,
+    pub(super) notes: Vec<String>,
     pub(super) interrupted: bool,
     pub(super) other_topics: Vec<(String, String)>,
     pub(super) wall_s: f64,
@@ -48,6 +49,7 @@ pub(super) fn finish(
         n_processed: replay.times.len() as u64,
         malformed: replay.malformed,
         losses: ending.losses,
+        notes: ending.notes,
         interrupted: ending.interrupted,
         other_topics: ending.other_topics,
         n_boxes: replay.boxes_per_class.iter().sum(),

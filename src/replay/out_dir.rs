@@ -112,3 +112,21 @@ impl JsonLines {
         self.file.flush().map_err(|source| write_error(&self.path, source))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn full_disk_is_an_error_that_names_the_file() {
+        let mut lines = JsonLines::create(PathBuf::from("/dev/full")).unwrap();
+        lines.push(&[1, 2, 3]).unwrap();
+        let expected = "writing /dev/full: No space left on device";
+        let at_the_end = lines.finish().unwrap_err().to_string();
+        let at_once = write_file(Path::new("/dev/full"), b"picture").unwrap_err().to_string();
+        for message in [at_the_end, at_once] {
+            assert!(message.starts_with(expected), "{message}");
+        }
+    }
+}

@@ -132,6 +132,9 @@ fn push_facts(body: &mut String, summary: &ReplaySummary) {
             .collect();
         facts.push(("Not replayed", topics.join(", ")));
     }
+    for note in &summary.notes {
+        facts.push(("Note", escape(note)));
+    }
     if let Some(matches) = &summary.truth {
         facts.push(("Ground truth", truth_text(matches)));
     }
@@ -275,6 +278,7 @@ mod tests {
             n_processed: 2,
             malformed: vec![MalformedCloud { index: 1, log_time_ns: 5, stamp: None, reason: HOSTILE.to_owned() }],
             losses: vec![HOSTILE.to_owned()],
+            notes: vec![HOSTILE.to_owned()],
             interrupted: false,
             other_topics: vec![(HOSTILE.to_owned(), HOSTILE.to_owned())],
             n_boxes: 3,
@@ -308,7 +312,7 @@ mod tests {
         let page = render(&summary(), &rows(), &[FrameTimes { stages, total_ms: 20.0, ..FrameTimes::default() }]);
         assert!(!page.contains("<script>alert"), "{page}");
         let escaped = page.matches("/&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&amp;&quot;").count();
-        assert_eq!(escaped, 17, "title, heading, facts, losses, truth and rows");
+        assert_eq!(escaped, 18, "title, heading, facts, losses, truth and rows");
         assert_eq!(page.matches("</script>").count(), 2, "only the two elements of the page end");
         assert!(page.contains("<td class=\"name\">backbone</td><td>12.25</td>"), "{page}");
         assert!(page.contains("<tr id=\"f0\" class=\"pick\"><td>0</td><td>12.000000034</td>"), "{page}");

@@ -84,7 +84,13 @@ pub fn run(
     let other_topics = topics.iter().filter(|info| !is_cloud_topic(info) && !is_passed_on(info));
     let other_topics = other_topics.map(|info| (info.name.clone(), info.type_name.clone())).collect();
     let wall_s = started.elapsed().as_secs_f64();
-    finish::finish(replay, options, &dir, model, finish::Ending { losses, interrupted, other_topics, wall_s })
+    finish::finish(
+        replay,
+        options,
+        &dir,
+        model,
+        finish::Ending { losses, notes: bag.notes().to_vec(), interrupted, other_topics, wall_s },
+    )
 }
 
 /// What grows while the bag is read.

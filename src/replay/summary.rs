@@ -22,6 +22,8 @@ pub struct ReplaySummary {
     pub malformed: Vec<MalformedCloud>,
     /// Damage of the bag, one line each.
     pub losses: Vec<String>,
+    /// What a person should know about the bag although nothing is lost by it.
+    pub notes: Vec<String>,
     /// Whether the replay was stopped before its end.
     pub interrupted: bool,
     /// Name and type of the topics that were not replayed.
@@ -110,6 +112,9 @@ impl fmt::Display for ReplaySummary {
         writeln!(f, "{}: {} clouds of {}{stopped}", self.bag.display(), self.n_processed, self.topic)?;
         let classes: Vec<String> = self.boxes_per_class.iter().map(|(class, n_boxes)| format!("{class} {n_boxes}")).collect();
         writeln!(f, "{} boxes: {}", self.n_boxes, classes.join(", "))?;
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
+        }
         for (name, ros_type) in &self.other_topics {
             writeln!(f, "not replayed: {name} ({ros_type})")?;
         }
@@ -139,6 +144,6 @@ impl fmt::Display for ReplaySummary {
             let LatencyStats { mean_ms, p50_ms, p95_ms, p99_ms, max_ms, .. } = stats;
             writeln!(f, "{stage:<12} {mean_ms:>9.2} {p50_ms:>9.2} {p95_ms:>9.2} {p99_ms:>9.2} {max_ms:>9.2}")?;
         }
-        write!(f, "page: {}", self.page.display())
+        writeln!(f, "page: {}", self.page.display())
     }
 }

@@ -1,7 +1,7 @@
 //! DDS as ROS 2 speaks it, on rustdds: a participant per node, its readers and writers.
 //!
 //! Endpoints are made with rustdds itself, below ros2-client's `Node`: only there do bytes pass unparsed, and reader depth
-//! can be bounded. `Node` would not list such endpoints, so [`graph`] announces the node and its endpoints by its own message;
+//! can be bounded. `Node` would not list such endpoints, so `graph` announces the node and its endpoints by its own message;
 //! names, the announcement's topic and its delivery come from ros2-client.
 //!
 //! Not possible with this library: type hashes on endpoints (Jazzy's nodes warn once about each of ours), static peers,
@@ -41,7 +41,7 @@ pub const LOG_FILTER: &str = "rustdds=off,ros2_client=off";
 const MAX_BLOCKING: Duration = Duration::from_millis(20);
 
 /// How long a dropped reliable writer waits for its last messages to be acknowledged.
-const LINGER: Duration = Duration::from_millis(200);
+const LINGER: Duration = Duration::from_millis(500);
 
 /// Samples that the library may hold for a reader beside the mailbox. Its own default is 64, some 400 MB of clouds.
 const HELD_SAMPLES: usize = 4;

@@ -209,6 +209,8 @@ fn options_that_cannot_be_met_are_refused_before_anything_is_written() {
     let foreign = folder.path().join("foreign");
     std::fs::create_dir(&foreign).unwrap();
     std::fs::write(foreign.join("thesis.tex"), "x").unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "x").unwrap();
     let all = options(&bag, &out);
     let cases = [
         (
@@ -231,6 +233,7 @@ fn options_that_cannot_be_met_are_refused_before_anything_is_written() {
             ReplayOptions { out: foreign.clone(), overwrite: true, ..all.clone() },
             "foreign is not empty and holds no earlier replay",
         ),
+        (ReplayOptions { out: file.clone(), ..all.clone() }, "file: File exists"),
         (ReplayOptions { bag: folder.path().join("none"), ..all.clone() }, "none: No such file"),
     ];
     let mut pipeline = small_pipeline(16);

@@ -26,6 +26,8 @@ pub const PERIOD_NS: i64 = 100_000_000;
 /// A network of one block on a grid of `2 * half_cells` squared cells, with weights made from its seed: boxes are
 /// many and mean nothing.
 pub fn small_pipeline(half_cells: u32) -> Pipeline {
+    // Shared between threads, each of its operations waits longer than it computes, above all while other tests run.
+    tch::set_num_threads(1);
     let mut spec = ModelSpec::builtin("cp-pillar-v0.64-xxs").unwrap();
     let half_m = half_cells as f32 * 0.64;
     spec.grid.range = [-half_m, -half_m, -3.0, half_m, half_m, 3.0];
