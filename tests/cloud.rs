@@ -100,11 +100,14 @@ fn xyzi_cloud_decodes_with_stamp_and_frame() {
     assert_eq!((report.received, report.non_finite, report.filled), (2, 0, vec![]));
 }
 
+/// Driver, fields after x, y, z, point step, their values, intensity, seconds after the stamp.
+type DriverLayout = (&'static str, &'static [Field], u32, &'static [f64], f32, f32);
+
 /// One point at (1, 2, 3) in the layouts of drivers; the third column is the intensity, the last the seconds after the stamp.
 #[test]
 fn drivers_layouts_decode() {
     let xyz = [("x", 0, F32), ("y", 4, F32), ("z", 8, F32)];
-    let cases: [(&str, &[Field], u32, &[f64], f32, f32); 9] = [
+    let cases: [DriverLayout; 9] = [
         ("velodyne", &[("intensity", 12, F32), ("ring", 16, U16), ("time", 18, F32)], 22, &[7.0, 3.0, -0.125], 7.0, -0.125),
         (
             "ouster",

@@ -250,9 +250,9 @@ fn same_set(stage: &str, ours: &[Detection], golden: &[GoldenBox]) -> StageResul
             return StageResult::mismatch(stage, LIMIT, detail);
         };
         let row = left.remove(position).box3d.to_row();
-        for i in 0..6 {
-            max_abs = max_abs.max((row[i] - golden.row[i]).abs());
-            max_rel = max_rel.max((row[i] - golden.row[i]).abs() / golden.row[i].abs().max(1e-3));
+        for (ours, golden) in row.iter().zip(&golden.row).take(6) {
+            max_abs = max_abs.max((ours - golden).abs());
+            max_rel = max_rel.max((ours - golden).abs() / golden.abs().max(1e-3));
         }
     }
     StageResult { stage: stage.to_owned(), max_abs, max_rel, limit: LIMIT.to_owned(), within: true, detail: String::new() }

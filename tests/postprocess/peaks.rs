@@ -95,10 +95,12 @@ fn spec() -> PostprocessSpec {
     }
 }
 
-/// Peaks given as (score, class, row, column, regression) on a grid of 40 x 40 cells of half a metre around the origin.
-fn decode(rows: &[(f32, i64, i64, i64, [f32; 8])], stride: usize, spec: &PostprocessSpec) -> Result<Decoded, PostprocessError> {
-    let integers =
-        |value: fn(&(f32, i64, i64, i64, [f32; 8])) -> i64| Tensor::from_slice(&rows.iter().map(value).collect::<Vec<_>>());
+/// Score, class, row, column, regression.
+type Row = (f32, i64, i64, i64, [f32; 8]);
+
+/// Peaks on a grid of 40 x 40 cells of half a metre around the origin.
+fn decode(rows: &[Row], stride: usize, spec: &PostprocessSpec) -> Result<Decoded, PostprocessError> {
+    let integers = |value: fn(&Row) -> i64| Tensor::from_slice(&rows.iter().map(value).collect::<Vec<_>>());
     let peaks = Peaks {
         scores: Tensor::from_slice(&rows.iter().map(|row| row.0).collect::<Vec<_>>()),
         class_idx: integers(|row| row.1),
