@@ -101,7 +101,7 @@ fn xyzi_cloud_decodes_with_stamp_and_frame() {
 }
 
 /// Driver, fields after x, y, z, point step, their values, intensity, seconds after the stamp.
-type DriverLayout = (&'static str, &'static [Field], u32, &'static [f64], f32, f32);
+type DriverLayout<'a> = (&'a str, &'a [Field<'a>], u32, &'a [f64], f32, f32);
 
 /// One point at (1, 2, 3) in the layouts of drivers; the third column is the intensity, the last the seconds after the stamp.
 #[test]
