@@ -2,16 +2,16 @@
 //!
 //! The middleware is behind [`crate::transport`]; the numbers come from [`crate::pipeline`]. What is here decides names,
 //! parameters, when a frame is processed, and what is said about it.
-
-pub mod names;
-
-pub mod remap;
-
-pub mod param_value;
+//!
+//! A command line becomes [`args::RosArgs`], then [`names::NodeNames`] and [`config::ResolvedParams`]; [`run::run`] takes both.
 
 pub mod args;
 
-pub mod output;
+pub mod remap;
+
+pub mod names;
+
+pub mod param_value;
 
 pub mod param_rule;
 
@@ -19,16 +19,18 @@ pub mod params;
 
 pub mod config;
 
-pub mod health;
+pub mod error;
 
 pub mod logging;
 
-pub mod error;
-
-mod throttle;
-
-mod frame;
+pub mod run;
 
 mod inference;
 
-pub mod run;
+mod frame;
+
+pub mod output;
+
+pub mod health;
+
+mod throttle;

@@ -1,8 +1,8 @@
 //! Synthetic LiDAR drives: a street, everything on it, and the lasers that see it; for tests, the demo and training.
 //!
 //! A drive is a function of its [`DriveConfig`]: any frame can be asked for at any time, by any number of threads, and is
-//! the same to the last bit. The order of a frame is: place everything ([`world`], [`motion`]), cast the shots
-//! ([`raycast`]), turn hits into returns ([`returns`]), label ([`labels`]). [`record`] writes drives as rosbag2.
+//! the same to the last bit. The order of a frame is: place everything (`world`, `motion`), cast the shots
+//! (`raycast`), turn hits into returns (`returns`), label (`labels`). [`record`] writes drives as rosbag2.
 //!
 //! # What is simulated and what is not
 //! Ground with grade, crown, kerbs and verges; buildings, poles, signs, fences, vegetation, street furniture; parked and
@@ -29,6 +29,7 @@ pub mod sensor;
 mod shape;
 mod street;
 mod vehicle;
+mod window;
 mod world;
 
 use nalgebra::{Isometry3, Point3, Vector3};

@@ -133,6 +133,7 @@ pub fn render_birdseye(scene: &Scene<'_>, options: &BirdseyeOptions) -> Result<P
     let mut map = canvas::Canvas::new(projection.width_px, projection.height_px, style.ground)?;
     surround::draw_rings(&mut map, &projection, &style);
     points::draw_points(&mut map, scene.cloud, &projection, &style, options)?;
+    surround::draw_ring_labels(&mut map, &projection, &style);
     surround::draw_ego(&mut map, &projection, &style);
     let outside = boxes::draw_boxes(&mut map, scene, &projection, &style);
     surround::compose(&map, scene, options, &projection, &style, outside)

@@ -3,6 +3,7 @@
 
 mod bag;
 mod cloud;
+mod docs;
 mod import;
 mod msgs;
 mod node;
@@ -12,4 +13,5 @@ mod postprocess;
 mod replay;
 mod support;
 mod synth;
+mod tidy;
 mod transport;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use nalgebra::Vector3;
 use pivotal::bag::BagReader;
+use pivotal::geometry::iou::bev_iou;
 use pivotal::msgs::cdr;
 use pivotal::msgs::sensor_msgs::PointCloud2Ref;
 use pivotal::msgs::tf2_msgs::TFMessage;
@@ -309,4 +310,20 @@ fn labels_outside_of_the_convention_are_refused_by_key() {
     let mut message = good.clone();
     message.detections[0].id = "somebody".to_owned();
     assert!(labels_from_message(&message).unwrap_err().to_string().starts_with("detection 0: id is somebody"));
+}
+
+#[test]
+fn objects_hardly_ever_stand_in_each_other() {
+    let (mut n_pairs, mut n_objects) = (0, 0);
+    for index in 0..10 {
+        let frame = Drive::new(&DriveConfig::sample(90, 1, index, SensorKind::Spinning16)).unwrap().frame(0).unwrap();
+        let all: Vec<_> = frame.boxes.iter().chain(&frame.hidden_boxes).collect();
+        n_objects += all.len();
+        for (first_idx, first) in all.iter().enumerate() {
+            for second in &all[first_idx + 1..] {
+                n_pairs += usize::from(bev_iou(&first.box3d, &second.box3d) > 0.02);
+            }
+        }
+    }
+    assert!(n_pairs * 100 < n_objects, "{n_pairs} overlapping pairs among {n_objects} objects");
 }

@@ -14,6 +14,8 @@ use tokio::signal::unix::{SignalKind, signal};
 // Modules of this program in a folder that cargo does not take for programs of their own.
 #[path = "detector_node/cli.rs"]
 mod cli;
+#[path = "detector_node/exit.rs"]
+mod exit;
 #[path = "detector_node/live.rs"]
 mod live;
 #[path = "detector_node/play.rs"]

@@ -16,6 +16,9 @@ use pivotal::synth::record::write_bag;
 use pivotal::synth::sensor::SensorKind;
 use pivotal::synth::{DriveConfig, ObjectClass};
 
+/// Scale of the heat map's last weights in untrained models: small, so that a few cells exceed the score threshold, not thousands.
+const UNTRAINED_HM_WEIGHT: f64 = 0.06;
+
 /// Distils LiDAR detectors, imports weights, proves parity with the original code, makes synthetic drives.
 #[derive(Parser)]
 #[command(version, about)]
@@ -165,7 +168,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Untrained { spec, seed, out, overwrite } => {
             let spec = read_spec(&spec)?;
-            let weights = hash_weights(&expected_params(&spec), seed, &HeadMultipliers { hm_weight: 0.3 });
+            let weights = hash_weights(&expected_params(&spec), seed, &HeadMultipliers { hm_weight: UNTRAINED_HM_WEIGHT });
             let command = format!("trainer untrained --spec {} --seed {seed}", spec.name);
             let provenance = Provenance::new(&command, "none: deterministic weights, never trained");
             directory::save(&out, &spec, &weights, &provenance, SaveOptions { dtype: WeightsDtype::F32, overwrite })?;

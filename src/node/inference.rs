@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::config::{NodeConfig, ResolvedParams};
 use super::error::NodeError;
 use super::frame::{FailedFrame, FailureStreak, Frame, FrameWorker, Remedy, TIME_JUMP_BACK};
-use super::health::{FrameEvent, InputCounters};
+use super::health::FrameEvent;
 use super::output::{FrameFacts, detections_to_markers, detections_to_msg, failed_report, report_to_msg};
 use super::run::Shared;
 use super::throttle::Throttle;
@@ -15,7 +15,7 @@ use crate::device;
 use crate::model::directory;
 use crate::msgs::{Message, cdr};
 use crate::pipeline::Pipeline;
-use crate::transport::{Publisher, Sample, Subscription, TransportError};
+use crate::transport::{Publisher, Sample, TransportError};
 
 /// How long to wait for a cloud before looking whether to stop.
 const POLL: Duration = Duration::from_millis(100);
@@ -23,9 +23,8 @@ const POLL: Duration = Duration::from_millis(100);
 /// Between two log lines of one kind.
 const LOG_PERIOD: Duration = Duration::from_secs(5);
 
-/// The topics of the inference thread.
+/// The topics the inference thread publishes.
 pub(super) struct Outputs {
-    pub(super) input: Subscription,
     pub(super) objects: Publisher,
     pub(super) markers: Option<Publisher>,
     pub(super) report: Option<Publisher>,
@@ -57,8 +56,8 @@ impl Inference {
         let mut faults = Throttle::new(LOG_PERIOD);
         let mut unpublished = Throttle::new(LOG_PERIOD);
         while !self.shared.stop.load(Ordering::Relaxed) {
-            let sample = self.outputs.input.recv(POLL)?;
-            self.observe_input();
+            let sample = self.shared.input.recv(POLL)?;
+            self.shared.observe_input();
             let Some(sample) = sample else { continue };
             if !self.config.process_without_subscribers && !self.outputs.has_subscribers() {
                 self.shared.health().frame(FrameEvent::Skipped);
@@ -99,10 +98,11 @@ impl Inference {
         }
         let (pipeline, model) = self.load()?;
         self.params.check_against(pipeline.spec())?;
+        tracing::info!("loaded {model}");
         let device = format!("{} ({})", device::name(pipeline.device()), pipeline.device_reason());
         let worker = FrameWorker::new(pipeline, &self.config)?;
         let cold_start_ms = started.elapsed().as_secs_f64() * 1e3;
-        let topic = self.outputs.input.topic();
+        let topic = self.shared.input.topic();
         tracing::info!("ready: model {model} on {device} after {cold_start_ms:.0} ms, waiting for clouds on {topic}");
         self.shared.health().ready(model, device, cold_start_ms);
         self.shared.changed.notify_one();
@@ -121,13 +121,6 @@ impl Inference {
         worker.rebuild(self.load()?.0)?;
         self.shared.health().rebuilt();
         Ok(())
-    }
-
-    fn observe_input(&self) {
-        let input = &self.outputs.input;
-        let counters =
-            InputCounters { received: input.received(), overwritten: input.overwritten(), publishers: input.matched() };
-        self.shared.health().observe_input(counters, Instant::now());
     }
 
     /// Publishes a frame's messages and tells the health. The objects come first: what follows does not delay them.
@@ -156,7 +149,7 @@ impl Inference {
                 decode_ms,
                 total_ms,
                 latency_ms,
-                clouds_overwritten: self.outputs.input.overwritten(),
+                clouds_overwritten: self.shared.input.overwritten(),
                 clouds_failed: self.shared.health().n_failed(),
                 flags: flags.clone(),
             };
@@ -176,7 +169,7 @@ impl Inference {
         let n_failed = health.n_failed();
         drop(health);
         if let Some(report) = &self.outputs.report {
-            let overwritten = self.outputs.input.overwritten();
+            let overwritten = self.shared.input.overwritten();
             let sent = send(report, || failed_report(&failed.header, reason, overwritten, n_failed));
             if sent.is_err() {
                 self.shared.health().not_published();

@@ -147,8 +147,8 @@ pub const DECLARATIONS: &[Declaration] = &[
         Rule::Range(0.0, 100_000.0),
         "Best boxes published; 0 for all that the model gives.",
     ),
-    live("publish_markers", DefaultValue::Bool(true), "", Rule::Any, "Publish `~/output/markers` when somebody subscribes."),
-    live("publish_report", DefaultValue::Bool(true), "", Rule::Any, "Publish `~/output/report` when somebody subscribes."),
+    fixed("publish_markers", DefaultValue::Bool(true), "", Rule::Any, "Publish `~/output/markers` when somebody subscribes."),
+    fixed("publish_report", DefaultValue::Bool(true), "", Rule::Any, "Publish `~/output/report` when somebody subscribes."),
     live(
         "marker_lifetime_s",
         DefaultValue::Double(0.5),

@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval_at};
 
 use super::config::{NodeConfig, ResolvedParams};
 use super::error::NodeError;
-use super::health::{Health, Identity};
+use super::health::{Health, Identity, InputCounters};
 use super::inference::{Inference, Outputs};
 use super::names::NodeNames;
 use crate::msgs::diagnostic_msgs::{DiagnosticArray, DiagnosticStatus};
@@ -24,13 +24,24 @@ use crate::msgs::vision_msgs::Detection3DArray;
 use crate::msgs::visualization_msgs::MarkerArray;
 use crate::msgs::{Message, cdr};
 use crate::time::Stamp;
-use crate::transport::{Publisher, Qos, Reliability, Transport, TransportError};
+use crate::transport::{Publisher, Qos, Reliability, Subscription, Transport, TransportError};
 
-/// How long a frame in work may take after the shutdown; with this the node ends within the two seconds it promises.
-const GRACE: Duration = Duration::from_millis(1500);
+/// How long a frame in work may take after the shutdown; leaving DDS takes its part of the two seconds the node promises.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How a node ended that was asked to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything is taken down.
+    Complete,
+    /// A frame, or the loading of the model, outlasted the grace period; its thread is still in libtorch. The process must
+    /// end without running destructors: libtorch's, run beside its own work, crash.
+    ThreadLeftBehind,
+}
 
 /// What the two parties share.
 pub(super) struct Shared {
+    pub(super) input: Subscription,
     health: Mutex<Health>,
     /// Something happened that may change the level of the diagnostics.
     pub(super) changed: Notify,
@@ -43,6 +54,14 @@ impl Shared {
     /// Locks the health; its fields are whole after every call, so a panic elsewhere does not spoil them.
     pub(super) fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the health what the subscription counts; both parties do, so that a long frame does not look like silence.
+    pub(super) fn observe_input(&self) {
+        let input = &self.input;
+        let counters =
+            InputCounters { received: input.received(), overwritten: input.overwritten(), publishers: input.matched() };
+        self.health().observe_input(counters, Instant::now());
     }
 
     /// The newest cloud's stamp, for diagnostics in simulated time.
@@ -67,9 +86,9 @@ pub async fn run(
     params: ResolvedParams,
     transport: &Transport,
     shutdown: impl Future<Output = ()>,
-) -> Result<(), NodeError> {
+) -> Result<Ending, NodeError> {
     let config = params.to_config();
-    let (outputs, diagnostics) = connect(names, &config, transport)?;
+    let Endpoints { input, outputs, diagnostics } = connect(names, &config, transport)?;
     let identity = Identity {
         node: names.node.to_string(),
         input_topic: names.input.to_string(),
@@ -77,6 +96,7 @@ pub async fn run(
         ..Identity::default()
     };
     let shared = Arc::new(Shared {
+        input,
         health: Mutex::new(Health::new(identity, config.input_timeout, Instant::now())),
         changed: Notify::new(),
         stop: AtomicBool::new(false),
@@ -112,31 +132,39 @@ pub async fn run(
         None => match tokio::time::timeout(GRACE, result).await {
             Ok(ended) => ended,
             Err(_) => {
-                tracing::warn!("the frame in work takes longer than {GRACE:?}; the node ends without it");
-                return Ok(());
+                tracing::warn!("the frame or start in work takes longer than {GRACE:?}; the node ends without it");
+                return Ok(Ending::ThreadLeftBehind);
             }
         },
     };
     // The result is the last thing the thread sends, so this does not wait for a frame.
     let joined = thread.join();
     match (ended, joined) {
-        (Ok(result), Ok(())) => result,
+        (Ok(result), Ok(())) => result.map(|()| Ending::Complete),
         _ => Err(NodeError::InferenceEnded),
     }
 }
 
-/// Announces all topics; the publisher apart is that of the diagnostics.
-fn connect(names: &NodeNames, config: &NodeConfig, transport: &Transport) -> Result<(Outputs, Publisher), TransportError> {
+/// Every topic of the node.
+struct Endpoints {
+    input: Subscription,
+    outputs: Outputs,
+    diagnostics: Publisher,
+}
+
+fn connect(names: &NodeNames, config: &NodeConfig, transport: &Transport) -> Result<Endpoints, TransportError> {
     let reliability = if config.input_reliable { Reliability::Reliable } else { Reliability::BestEffort };
     let input_qos = Qos { reliability, depth: config.input_depth };
     let advertise = |topic, msg_type| transport.advertise(topic, msg_type, Qos::RELIABLE);
-    let outputs = Outputs {
+    Ok(Endpoints {
         input: transport.subscribe(&names.input, &PointCloud2::TYPE, input_qos)?,
-        objects: advertise(&names.objects, &Detection3DArray::TYPE)?,
-        markers: config.publish_markers.then(|| advertise(&names.markers, &MarkerArray::TYPE)).transpose()?,
-        report: config.publish_report.then(|| advertise(&names.report, &FrameReport::TYPE)).transpose()?,
-    };
-    Ok((outputs, advertise(&names.diagnostics, &DiagnosticArray::TYPE)?))
+        outputs: Outputs {
+            objects: advertise(&names.objects, &Detection3DArray::TYPE)?,
+            markers: config.publish_markers.then(|| advertise(&names.markers, &MarkerArray::TYPE)).transpose()?,
+            report: config.publish_report.then(|| advertise(&names.report, &FrameReport::TYPE)).transpose()?,
+        },
+        diagnostics: advertise(&names.diagnostics, &DiagnosticArray::TYPE)?,
+    })
 }
 
 /// Publishes `/diagnostics` and remembers the level it last had.
@@ -148,6 +176,7 @@ struct DiagnosticsReporter {
 
 impl DiagnosticsReporter {
     fn publish_periodic(&mut self, shared: &Shared) {
+        shared.observe_input();
         let now = Instant::now();
         let mut health = shared.health();
         health.next_window(now);

@@ -81,7 +81,8 @@ pub fn run(
         }
     }
     let interrupted = stop.load(Ordering::Relaxed);
-    let other_topics = topics.iter().filter(|info| !is_cloud_topic(info) && !is_passed_on(info));
+    let is_truth = |info: &TopicInfo| options.truth_topic.as_ref() == Some(&info.name);
+    let other_topics = topics.iter().filter(|info| !is_cloud_topic(info) && !is_passed_on(info) && !is_truth(info));
     let other_topics = other_topics.map(|info| (info.name.clone(), info.type_name.clone())).collect();
     let wall_s = started.elapsed().as_secs_f64();
     finish::finish(

@@ -106,7 +106,7 @@ impl Builder<'_> {
                 let along = s + self.dice.between(1.0, 5.0);
                 self.put_pedestrian(along, d - side * 1.6);
             }
-            s += self.dice.between(6.2, 8.0);
+            s += self.dice.between(6.6, 8.2);
         }
     }
 
@@ -149,9 +149,9 @@ impl Builder<'_> {
     }
 
     fn walk(&mut self, side: f64, temper: &Temper) {
-        let n_slots = ((self.street.pavement_m - 1.9) / 0.7) as usize + 1;
+        let n_slots = ((self.street.pavement_m - 2.2) / 0.9) as usize + 1;
         for slot in 0..n_slots {
-            let d = side * (self.street.half_road_m + 1.3 + 0.7 * slot as f64);
+            let d = side * (self.street.half_road_m + 1.3 + 0.9 * slot as f64);
             let (mean, swing) = (self.dice.between(0.8, 1.7), self.dice.between(0.0, 0.3));
             let flow = Flow::new(self.dice, mean, swing);
             let direction = self.dice.sign();

@@ -3,8 +3,6 @@
 //! Parts are drawn into the range image nearest first: each is cast only against the shots inside its angular window that
 //! nothing nearer has stopped, so a shot meets a handful of parts, not a tree of them. The ground is marched.
 
-use std::f32::consts::{PI, TAU};
-
 use nalgebra::{Isometry3, Point3, Vector3};
 use parry3d::math::{Mat3, Vec3};
 use parry3d::query::Ray;
@@ -14,6 +12,7 @@ use super::random::Key;
 use super::sensor::LaserSpec;
 use super::shape::{Part, Surface, vec3};
 use super::street::{MAX_SLOPE, Street};
+use super::window::Window;
 
 /// Columns that one task casts; fixed, so that results do not depend on the number of threads.
 const CHUNK_COLUMNS: usize = 32;
@@ -307,78 +306,6 @@ fn target<'a>(laser: &LaserSpec, laser_from_world: &Isometry3<f64>, placed: &'a 
     let part_from_laser = laser_from_part_axes.transpose();
     let origin = part_from_laser * -shift;
     Some(Target { placed, id, first_column, n_columns, rows, min_range: window.min_range, part_from_laser, origin })
-}
-
-/// Cone about a box: every ray from the origin that meets the box lies inside.
-struct Window {
-    azimuth: f32,
-    /// Left and right of `azimuth`; pi when the box stands over or under the laser.
-    half_width: f32,
-    low: f32,
-    high: f32,
-    min_range: f32,
-}
-
-impl Window {
-    fn of(middle: Vec3, edges: [Vec3; 3]) -> Self {
-        let azimuth = middle.y.atan2(middle.x);
-        let corners: [Vec3; 8] = std::array::from_fn(|corner| {
-            let side = |bit: usize| if corner >> bit & 1 == 1 { 1.0 } else { -1.0 };
-            middle + edges[0] * side(0) + edges[1] * side(1) + edges[2] * side(2)
-        });
-        let turn = |corner: &Vec3| ((corner.y.atan2(corner.x) - azimuth + 3.0 * PI).rem_euclid(TAU) - PI).abs();
-        let half_width = corners.iter().map(turn).fold(0.0, f32::max);
-        let around = half_width > 0.49 * PI;
-        // Distance from the z axis, from below: the box lies beyond each line that separates it from the axis.
-        let separation = |direction: Vec3| {
-            let flat = Vec3::new(direction.x, direction.y, 0.0).normalize_or_zero();
-            let (low, high) = corners.iter().fold((f32::MAX, f32::MIN), |(low, high), corner| {
-                let along = flat.dot(*corner);
-                (low.min(along), high.max(along))
-            });
-            low.max(-high).max(0.0)
-        };
-        let near =
-            if around { 0.0 } else { [middle, edges[0], edges[1], edges[2]].map(separation).into_iter().fold(0.0, f32::max) };
-        let far = corners.iter().map(|corner| corner.x.hypot(corner.y)).fold(0.0, f32::max);
-        let (low_z, high_z) =
-            corners.iter().fold((f32::MAX, f32::MIN), |(low, high), corner| (low.min(corner.z), high.max(corner.z)));
-        let above = low_z.max(-high_z).max(0.0);
-        Self {
-            azimuth,
-            half_width: if around { PI } else { half_width },
-            low: low_z.atan2(if low_z < 0.0 { near } else { far }),
-            high: high_z.atan2(if high_z < 0.0 { far } else { near }),
-            min_range: near.hypot(above),
-        }
-    }
-
-    /// First column and number of columns, both generous; `None` outside of the laser's span.
-    fn columns(&self, laser: &LaserSpec) -> Option<(usize, usize)> {
-        let (n, span) = (laser.n_columns as i64, laser.span_rad as f32);
-        if self.half_width >= PI {
-            return Some((0, laser.n_columns));
-        }
-        let column_of = |azimuth: f32| (0.5 - azimuth / span) * n as f32;
-        let first = (column_of(self.azimuth + self.half_width) - 1.0).floor() as i64;
-        let last = (column_of(self.azimuth - self.half_width) + 1.0).ceil() as i64;
-        if span < 0.999 * TAU {
-            // A sector does not wrap, but the azimuth does: a window behind the laser may reach in over either edge.
-            let turn = (TAU / span * n as f32) as i64;
-            let (first, last) = if first > n { (first - turn, last - turn) } else { (first, last) };
-            let (first, last) = if last < 0 { (first + turn, last + turn) } else { (first, last) };
-            let (first, last) = (first.max(0), last.min(n - 1));
-            return (first <= last).then_some((first as usize, (last - first + 1) as usize));
-        }
-        Some((first.rem_euclid(n) as usize, (last - first + 1).min(n) as usize))
-    }
-
-    /// Beams whose elevation lies in the window.
-    fn rows(&self, elevations_rad: &[f64]) -> std::ops::Range<usize> {
-        let (low, high) = (f64::from(self.low) - 1e-4, f64::from(self.high) + 1e-4);
-        elevations_rad.partition_point(|&elevation| elevation > high)
-            ..elevations_rad.partition_point(|&elevation| elevation >= low)
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use tiny_skia::{PathBuilder, Pixmap, StrokeDash};
 
 use super::canvas::{Canvas, fitted, polyline, stroke, text_width};
 use super::palette::Style;
-use super::view::Projection;
+use super::view::{Projection, View};
 use super::{BirdseyeOptions, ColourBy, Scene, VizError};
 
 const HEADER_PX: u32 = 54;
@@ -21,9 +21,8 @@ fn round_length_m(at_most_m: f64) -> f64 {
     [5.0, 2.0, 1.0].into_iter().map(|digit| digit * decade).find(|length| *length <= at_most_m).unwrap_or(decade)
 }
 
-/// Circles around the sensor at round distances, labelled along +x, and the two axes.
+/// Circles around the sensor at round distances, and the two axes; below the points.
 pub(super) fn draw_rings(map: &mut Canvas, projection: &Projection, style: &Style) {
-    let view = projection.view;
     let thin = stroke(1.0);
     let (ego_column, ego_row) = projection.pixel(0.0, 0.0);
     for axis in [[(ego_column, 0.0), (ego_column, map.height())], [(0.0, ego_row), (map.width(), ego_row)]] {
@@ -31,24 +30,32 @@ pub(super) fn draw_rings(map: &mut Canvas, projection: &Projection, style: &Styl
             map.stroke(&line, style.ring, 0.6, &thin);
         }
     }
-    let farthest_m = view.x_m[0].abs().max(view.x_m[1].abs()).hypot(view.y_m[0].abs().max(view.y_m[1].abs()));
-    let step_m = round_length_m(view.longest_edge_m() / 8.0);
-    // Views far from the sensor would need many rings; the labelled ones near the axis are the ones that help.
-    for ring_idx in 1..=40 {
-        let radius_m = step_m * f64::from(ring_idx);
-        if radius_m > farthest_m {
-            break;
-        }
+    for radius_m in ring_radii_m(projection.view) {
         let mut builder = PathBuilder::new();
         builder.push_circle(ego_column, ego_row, (radius_m * projection.px_per_m) as f32);
         if let Some(circle) = builder.finish() {
             map.stroke(&circle, style.ring, 1.0, &thin);
         }
-        if radius_m < view.x_m[1] {
-            let (column, row) = projection.pixel(radius_m, 0.0);
-            map.text(column + 4.0, row + 2.0, &format!("{radius_m} m"), &FONT_6X12, style.faint_text);
-        }
     }
+}
+
+/// The radius of each circle where it crosses +x; above the points, which are dense there.
+pub(super) fn draw_ring_labels(map: &mut Canvas, projection: &Projection, style: &Style) {
+    for radius_m in ring_radii_m(projection.view).take_while(|radius_m| *radius_m < projection.view.x_m[1]) {
+        let (column, row) = projection.pixel(radius_m, 0.0);
+        let label = format!("{radius_m} m");
+        map.fill_rect(column + 3.0, row + 2.0, text_width(&label, &FONT_6X12) + 3.0, 12.0, style.ground, 0.6);
+        map.text(column + 4.0, row + 2.0, &label, &FONT_6X12, style.faint_text);
+    }
+}
+
+/// Round distances up to the farthest corner of the view.
+fn ring_radii_m(view: View) -> impl Iterator<Item = f64> {
+    let farthest = |[low, high]: [f64; 2]| low.abs().max(high.abs());
+    let farthest_m = farthest(view.x_m).hypot(farthest(view.y_m));
+    let step_m = round_length_m(view.longest_edge_m() / 8.0);
+    // A view far from the sensor would need hundreds of rings, of which none helps.
+    (1..=40).map(move |ring_idx| step_m * f64::from(ring_idx)).take_while(move |radius_m| *radius_m <= farthest_m)
 }
 
 /// An arrow head at the sensor, pointing forward.

@@ -4,8 +4,10 @@ use std::path::Path;
 
 use pivotal::node::args::{ParamSource, split_ros_args};
 use pivotal::node::config::ResolvedParams;
+use pivotal::node::names::NodeNames;
 use pivotal::node::param_value::{ParamValue, parse_param_file};
 use pivotal::node::params::{DECLARATIONS, params_table_markdown};
+use pivotal::replay::{MARKERS_TOPIC, OBJECTS_TOPIC, REPORT_TOPIC};
 
 /// Parameters from the text between `--ros-args` and the end.
 fn resolve(ros_args: &[&str]) -> Result<ResolvedParams, String> {
@@ -117,6 +119,14 @@ fn shipped_parameter_file_holds_exactly_the_defaults() {
 }
 
 #[test]
+fn topics_without_remaps_are_those_of_the_replay() {
+    let (names, notices) = NodeNames::resolve(&[]).unwrap();
+    let live = [&names.objects, &names.markers, &names.report].map(|topic| topic.as_str());
+    assert_eq!(live, [OBJECTS_TOPIC, MARKERS_TOPIC, REPORT_TOPIC]);
+    assert!(notices.is_empty());
+}
+
+#[test]
 fn parameter_declarations_are_consistent() {
     for declaration in DECLARATIONS {
         // The one without a usable default.
@@ -129,4 +139,12 @@ fn parameter_declarations_are_consistent() {
         assert_eq!(is_seconds, declaration.unit == "s", "{} carries its unit", declaration.name);
     }
     assert_eq!(params_table_markdown().lines().count(), DECLARATIONS.len() + 2);
+}
+
+#[test]
+fn readme_repeats_the_parameter_table() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let (_, after) = readme.split_once("<!-- params:begin -->\n").expect("the begin marker");
+    let (table, _) = after.split_once("<!-- params:end -->").expect("the end marker");
+    assert_eq!(table, params_table_markdown(), "put the output of `detector_node params` between the markers");
 }

@@ -21,7 +21,7 @@ use pivotal::node::args::split_ros_args;
 use pivotal::node::config::ResolvedParams;
 use pivotal::node::error::NodeError;
 use pivotal::node::names::NodeNames;
-use pivotal::node::run;
+use pivotal::node::run::{self, Ending};
 use pivotal::transport::names::TopicName;
 use pivotal::transport::{Publisher, Qos, Subscription, Transport};
 use tempfile::TempDir;
@@ -38,13 +38,17 @@ pub fn tiny_spec() -> ModelSpec {
     spec
 }
 
-/// A model directory with made-up weights.
+/// A model directory of the tiny spec.
 pub fn save_tiny_model(dir: &Path) {
-    let spec = tiny_spec();
-    let decls: Vec<_> = expected_params(&spec).into_iter().filter(|decl| !decl.name.ends_with("num_batches_tracked")).collect();
+    save_model(dir, &tiny_spec());
+}
+
+/// A model directory with made-up weights.
+pub fn save_model(dir: &Path, spec: &ModelSpec) {
+    let decls: Vec<_> = expected_params(spec).into_iter().filter(|decl| !decl.name.ends_with("num_batches_tracked")).collect();
     let weights = hash_weights(&decls, 7, &HeadMultipliers { hm_weight: 3.0 });
     let options = SaveOptions { dtype: WeightsDtype::F32, overwrite: false };
-    directory::save(dir, &spec, &weights, &Provenance::new("test", "made-up weights"), options).unwrap();
+    directory::save(dir, spec, &weights, &Provenance::new("test", "made-up weights"), options).unwrap();
 }
 
 /// A cloud of `n_points` points on a spiral within the tiny range, with the fields x, y, z, intensity.
@@ -78,7 +82,7 @@ pub struct Rig {
     pub diagnostics: Subscription,
     pub names: NodeNames,
     shutdown: oneshot::Sender<()>,
-    thread: JoinHandle<Result<(), NodeError>>,
+    thread: JoinHandle<Result<Ending, NodeError>>,
     _model: TempDir,
 }
 
@@ -156,14 +160,14 @@ impl Rig {
     }
 
     /// What a node that ends by itself says.
-    pub fn ended(self) -> Result<(), NodeError> {
+    pub fn ended(self) -> Result<Ending, NodeError> {
         let result = self.thread.join().unwrap();
         drop(self.shutdown);
         result
     }
 
     /// Ends the node as a signal would.
-    pub fn stop(self) -> Result<(), NodeError> {
+    pub fn stop(self) -> Result<Ending, NodeError> {
         self.shutdown.send(()).expect("a node that has not ended by itself");
         self.thread.join().unwrap()
     }

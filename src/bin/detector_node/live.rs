@@ -3,13 +3,14 @@
 use anyhow::Context;
 use pivotal::node::args::RosArgs;
 use pivotal::node::config::ResolvedParams;
-use pivotal::node::error::NodeError;
+use pivotal::node::error::{EXIT_OK, NodeError};
+use pivotal::node::logging;
 use pivotal::node::names::NodeNames;
-use pivotal::node::{logging, run};
+use pivotal::node::run::{self, Ending};
 use pivotal::transport::settings::{DdsSettings, process_environment};
 use pivotal::transport::{Transport, buffers};
 
-use crate::termination;
+use crate::{exit, termination};
 
 /// Runs until a signal.
 pub fn run_node(ros: &RosArgs) -> anyhow::Result<()> {
@@ -22,14 +23,18 @@ pub fn run_node(ros: &RosArgs) -> anyhow::Result<()> {
     let in_force: Vec<_> = params.iter().map(|(name, value)| format!("{name}={value}")).collect();
     tracing::info!("parameters: {}", in_force.join(" "));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio")?;
-    let result = runtime.block_on(async {
+    let result: anyhow::Result<Ending> = runtime.block_on(async {
         // Before anything slow, so that a signal during the start ends the start.
         let shutdown = termination().context("signal handlers")?;
         let transport = join_dds(&names)?;
         Ok(run::run(&names, params, &transport, shutdown).await?)
     });
+    let ending = result?;
     tracing::info!("ended");
-    result
+    match ending {
+        Ending::Complete => Ok(()),
+        Ending::ThreadLeftBehind => exit::without_destructors(EXIT_OK),
+    }
 }
 
 /// Joins the DDS domain that the environment names, with warnings about what will not work.

@@ -29,7 +29,7 @@ pub fn replay_bag(args: &ReplayArgs, ros: &RosArgs) -> anyhow::Result<u8> {
     let mut progress = progress::on_stderr();
     let stop = stop_at_a_signal()?;
     let summary = replay::run(&options, &mut pipeline, &info, &mut progress, &stop)?;
-    print!("{summary}");
+    println!("{summary}");
     Ok(if summary.loss() { EXIT_LOSS } else { EXIT_OK })
 }
 

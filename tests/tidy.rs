@@ -1,0 +1,66 @@
+//! Invariants of the source tree that a compiler does not see (ARCHITECTURE.md).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Longest file of the library, in lines.
+const MAX_LINES: usize = 600;
+
+/// Crates that only some folders may name.
+const CONFINED: [(&str, &[&str]); 7] = [
+    ("rustdds", &["transport/dds", "transport/settings", "node/logging"]),
+    ("ros2_client", &["transport/dds", "transport/names"]),
+    ("rusqlite", &["bag/"]),
+    ("parry3d", &["synth/"]),
+    ("anyhow", &["bin/"]),
+    ("clap", &["bin/", "replay/args"]),
+    ("tch", &["device", "import", "model", "node", "parity", "pipeline", "postprocess", "voxel"]),
+];
+
+fn sources() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut folders: Vec<PathBuf> = vec![root.clone()];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
+                files.push((name, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    assert!(files.len() > 50, "only {} files were found", files.len());
+    files
+}
+
+#[test]
+fn every_file_says_what_it_deals_with_and_can_be_read_in_a_sitting() {
+    for (name, text) in sources() {
+        assert!(text.starts_with("//! "), "src/{name} does not begin with //!");
+        let n_lines = text.lines().count();
+        assert!(n_lines <= MAX_LINES, "src/{name} has {n_lines} lines, at most {MAX_LINES}");
+    }
+}
+
+#[test]
+fn crates_stay_where_they_belong() {
+    for (name, text) in sources() {
+        for (used, allowed) in CONFINED {
+            let names_it = text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains(&format!("{used}::")));
+            let may = allowed.iter().any(|prefix| name.starts_with(prefix));
+            assert!(!names_it || may, "src/{name} uses {used}, which belongs to {allowed:?}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_left_half_done() {
+    for (name, text) in sources() {
+        for word in ["todo!(", "unimplemented!(", "dbg!(", "FIXME", "TODO", "allow(dead_code)"] {
+            assert!(!text.contains(word), "src/{name} contains {word}");
+        }
+    }
+}
