@@ -140,11 +140,3 @@ fn parameter_declarations_are_consistent() {
     }
     assert_eq!(params_table_markdown().lines().count(), DECLARATIONS.len() + 2);
 }
-
-#[test]
-fn readme_repeats_the_parameter_table() {
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let (_, after) = readme.split_once("<!-- params:begin -->\n").expect("the begin marker");
-    let (table, _) = after.split_once("<!-- params:end -->").expect("the end marker");
-    assert_eq!(table, params_table_markdown(), "put the output of `detector_node params` between the markers");
-}
