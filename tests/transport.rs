@@ -4,6 +4,8 @@
 //! side by side do not hear each other.
 
 mod cyclone;
+mod exchange;
+mod peer;
 
 use std::time::{Duration, Instant};
 

@@ -70,6 +70,9 @@ def main():
                 break
         elif (not writer or writer.done()) and stdin_ended():
             break
+    if reader:
+        # What came between the last look and the end of stdin.
+        reader.take(wait=0.0)
     say(
         event="summary",
         sent=writer.count if writer else 0,
@@ -92,13 +95,14 @@ def parse_arguments():
     parser.add_argument("--type", default="Detection3DArray", choices=["Detection3DArray", "PointCloud2", "ParticipantEntitiesInfo"])
     parser.add_argument("--expect", type=int, default=0, metavar="COUNT", help="say when so many messages have arrived")
     parser.add_argument("--reliability", default="reliable", choices=["reliable", "best_effort"])
+    parser.add_argument("--reader-reliability", choices=["reliable", "best_effort"], help="of what is subscribed to, if another")
     parser.add_argument("--now", action="store_true", help="publish at once, do not listen to stdin")
     parser.add_argument("--linger", type=float, default=3.0, help="with --now: seconds to go on receiving after the last cloud")
     return parser.parse_args()
 
 
-def qos(options, *more):
-    if options.reliability == "reliable":
+def qos(choice, *more):
+    if choice == "reliable":
         reliability = Policy.Reliability.Reliable(duration(seconds=20))
     else:
         reliability = Policy.Reliability.BestEffort
@@ -115,7 +119,7 @@ class Sender:
     def __init__(self, participant, options):
         topic = Topic(participant, options.publish, ros.PointCloud2)
         history = Policy.History.KeepLast(options.depth) if options.depth else Policy.History.KeepAll
-        self.writer = DataWriter(participant, topic, qos=qos(options, history))
+        self.writer = DataWriter(participant, topic, qos=qos(options.reliability, history))
         self.options = options
         self.count = 0
         self.due = None
@@ -152,7 +156,7 @@ class Receiver:
         topic = Topic(participant, options.subscribe, self.kind)
         graph = self.kind is ros.ParticipantEntitiesInfo
         durability = Policy.Durability.TransientLocal if graph else Policy.Durability.Volatile
-        self.reader = DataReader(participant, topic, qos=qos(options, Policy.History.KeepAll, durability))
+        self.reader = DataReader(participant, topic, qos=qos(options.reader_reliability or options.reliability, Policy.History.KeepAll, durability))
         state = SampleState.NotRead | ViewState.Any | InstanceState.Any
         self.waitset = WaitSet(participant)
         self.waitset.attach(ReadCondition(self.reader, state))

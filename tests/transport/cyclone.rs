@@ -1,106 +1,20 @@
-//! A foreign peer: Cyclone DDS 11 from PyPI (`scripts/setup-peers.sh`), as `tests/peers/cyclone_peer.py`.
+//! Payloads of every alignment and the ROS graph, with Cyclone DDS 11.
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use pivotal::msgs::sensor_msgs::{PointCloud2, PointCloud2Ref};
+use pivotal::msgs::sensor_msgs::PointCloud2;
 use pivotal::msgs::std_msgs::Header;
-use pivotal::msgs::vision_msgs::{Detection3D, Detection3DArray, ObjectHypothesisWithPose};
+use pivotal::msgs::vision_msgs::Detection3DArray;
 use pivotal::msgs::{Message, cdr};
 use pivotal::transport::settings::DdsSettings;
 use pivotal::transport::{Publisher, Qos, Reliability};
 use serde_json::Value;
 
-use super::{PATIENCE, largest_cloud, participant, settings, topic, wait_until};
-
-const BOTH: [(Reliability, &str); 2] = [(Reliability::BestEffort, "best_effort"), (Reliability::Reliable, "reliable")];
+use super::peer::{BOTH, Peer, check_cloud, detections, pattern};
+use super::{PATIENCE, participant, settings, topic, wait_until};
 
 /// More than any test here sends, so that the mailbox loses nothing.
 const DEPTH: usize = 500;
-
-/// The peer program, running.
-struct Peer {
-    process: Child,
-    stdin: Option<ChildStdin>,
-    lines: Receiver<String>,
-}
-
-impl Peer {
-    fn start(settings: &DdsSettings, arguments: &[&str]) -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let site = root.join(".venv-peers");
-        assert!(site.join("cyclonedds").is_dir(), "{} is missing; run scripts/setup-peers.sh", site.display());
-        let mut process = Command::new("python3")
-            .args(["-B", "tests/peers/cyclone_peer.py", "--domain", &settings.domain_id.to_string()])
-            .args(arguments)
-            .current_dir(root)
-            .env("PYTHONPATH", site)
-            .env_remove("CYCLONEDDS_URI")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (sender, lines) = mpsc::channel();
-        let stdout = BufReader::new(process.stdout.take().unwrap());
-        // Ends with the process, or when nobody listens any more.
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Self { stdin: process.stdin.take(), process, lines }
-    }
-
-    /// The next line it says.
-    fn hear(&mut self) -> Value {
-        self.hear_within(2 * PATIENCE).expect("the peer said nothing")
-    }
-
-    fn hear_within(&mut self, time: Duration) -> Option<Value> {
-        let line = self.lines.recv_timeout(time).ok()?;
-        Some(serde_json::from_str(&line).unwrap_or_else(|fault| panic!("{line:?}: {fault}")))
-    }
-
-    /// Lets it begin to publish.
-    fn go(&mut self) {
-        self.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
-    }
-
-    /// Waits until it has what it expects, lets it end, and gives its summary.
-    fn finish_expecting(mut self) -> Value {
-        assert_eq!(self.hear()["event"], "expected");
-        self.finish()
-    }
-
-    /// Lets it end, and gives its summary.
-    fn finish(mut self) -> Value {
-        drop(self.stdin.take());
-        let summary = self.hear();
-        assert!(self.process.wait().unwrap().success());
-        summary
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        // After a failed assertion; a peer that has ended does not mind.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// The byte at `at` of the peer's cloud `number`.
-fn pattern(number: usize, at: usize) -> u8 {
-    (31 * at + number) as u8
-}
-
-/// Number of a cloud of the peer, whose content is compared byte by byte.
-fn check_cloud(bytes: &[u8], lengths: &[usize]) -> usize {
-    let cloud: PointCloud2Ref = cdr::from_bytes(bytes).unwrap();
-    let number: usize = cloud.header.frame_id.strip_prefix("cloud ").unwrap().parse().unwrap();
-    assert_eq!(cloud.data.len(), lengths[number % lengths.len()], "cloud {number}");
-    assert!(cloud.data.iter().enumerate().all(|(at, byte)| *byte == pattern(number, at)), "cloud {number} arrived changed");
-    number
-}
 
 /// Lets the peer publish `count` clouds, of `lengths` in turn, and gives the numbers of those that arrived. Ends when all are
 /// there, or some time after the last.
@@ -162,23 +76,6 @@ fn cyclone_clouds_of_every_alignment_arrive_unchanged() {
     }
 }
 
-#[test]
-fn cyclone_full_clouds_at_ten_hertz_arrive_unchanged() {
-    let count = 20;
-    for reliability in BOTH {
-        let numbers =
-            receive_clouds(&settings(11), &format!("/full_{}", reliability.1), reliability, &[largest_cloud()], count, "10");
-        match reliability.0 {
-            Reliability::Reliable => assert_eq!(numbers, (0..count).collect::<Vec<_>>()),
-            // One lost packet of some 4000 costs a cloud, and this machine is busy with other tests.
-            Reliability::BestEffort => {
-                assert!(numbers.len() >= count / 2, "only {numbers:?} of {count}");
-                assert!(numbers.is_sorted());
-            }
-        }
-    }
-}
-
 /// A publisher of ours with a peer that expects `count` messages, both matched and in step: until it has seen a heartbeat, a
 /// volatile reader of Cyclone takes what arrives for history and drops it.
 fn subscribed_by_peer<M: Message>(name: &str, nth: u32, reliability: (Reliability, &str), count: usize) -> (Publisher, Peer) {
@@ -200,26 +97,11 @@ fn subscribed_by_peer<M: Message>(name: &str, nth: u32, reliability: (Reliabilit
     (publisher, peer)
 }
 
-/// Detections until the message has at least `len` bytes; the last id makes it 0 to 3 bytes longer. Unpadded.
-fn detections(len: usize, extra: usize) -> (Detection3DArray, Vec<u8>) {
-    let mut array =
-        Detection3DArray { header: Header { frame_id: "lidar".to_owned(), ..Header::default() }, detections: Vec::new() };
-    while array.detections.is_empty() || cdr::to_bytes(&array).len() < len {
-        let results = vec![ObjectHypothesisWithPose::default()];
-        array.detections.push(Detection3D { results, id: "abcd".to_owned(), ..Detection3D::default() });
-    }
-    array.detections.last_mut().unwrap().id.push_str(&"e".repeat(extra));
-    let mut bytes = cdr::to_bytes(&array);
-    // The last field is a string, which ends in one zero; the rest is padding.
-    bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).unwrap() + 2);
-    (array, bytes)
-}
-
 #[test]
 fn cyclone_receives_detections_of_every_alignment() {
     let arrays: Vec<_> = [100, 1_400, 3_000, 20_000, 64_000, 100_000]
         .into_iter()
-        .flat_map(|len| (0..4).map(move |extra| detections(len, extra)))
+        .flat_map(|len| (0..4).map(move |extra| detections(Header::default(), len, extra)))
         .collect();
     let remainders: Vec<usize> = arrays.iter().map(|(_, bytes)| bytes.len() % 4).collect();
     assert!((0..4).all(|remainder| remainders.contains(&remainder)), "{remainders:?}");
