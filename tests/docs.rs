@@ -24,9 +24,7 @@ fn readme_parameter_table_is_the_declared_one() {
 fn built_in_specs_are_in_readme_and_every_spec_file_is_built_in() {
     let readme = read("README.md");
     for name in ModelSpec::builtin_names() {
-        let short = name.trim_start_matches("cp-pillar").trim_start_matches("-v0.64");
-        let mention = if short.is_empty() { name } else { short };
-        assert!(readme.contains(&format!("`{mention}`")) || readme.contains(&format!("`{name}`")), "{name} is not in README");
+        assert!(readme.contains(&format!("`{name}`")), "{name} is not in README");
     }
     let files: BTreeSet<_> = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/models"))
         .unwrap()

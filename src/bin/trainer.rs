@@ -17,7 +17,7 @@ use pivotal::synth::sensor::SensorKind;
 use pivotal::synth::{DriveConfig, ObjectClass};
 
 /// Scale of the heat map's last weights in untrained models: small, so that a few cells exceed the score threshold, not thousands.
-const UNTRAINED_HM_WEIGHT: f64 = 0.06;
+const UNTRAINED_HM_WEIGHT: f64 = 0.04;
 
 /// Distils LiDAR detectors, imports weights, proves parity with the original code, makes synthetic drives.
 #[derive(Parser)]

@@ -6,9 +6,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use pivotal::model::directory::provenance::Provenance;
+use pivotal::model::directory::{self, SaveOptions, WeightsDtype};
+use pivotal::model::expected_params;
 use pivotal::model::init::{HeadMultipliers, hash_weights};
 use pivotal::model::layers::Mode;
-use pivotal::model::params::Params;
+use pivotal::model::params::{Params, Weights};
 use pivotal::model::pillar_net::PillarNet;
 use pivotal::model::pillar_vfe::PaddedPillars;
 use pivotal::model::spec::ModelSpec;
@@ -21,6 +24,8 @@ use tch::Device;
 
 const FRAMES: usize = 10;
 const SEED: u64 = 1;
+/// Scale of the heat map's weights at which untrained networks find hundreds of boxes a frame.
+const MANY_BOXES: f64 = 0.3;
 
 fn main() {
     let dir = tempfile::tempdir().expect("a temporary folder");
@@ -29,13 +34,12 @@ fn main() {
     write_bag(&config, &bag, &mut |_| ()).expect("a bag");
     for model in ["cp-pillar-v0.64", "cp-pillar-v0.64-xxs"] {
         let model_dir = dir.path().join(model);
-        let status = Command::new(env!("CARGO_BIN_EXE_trainer"))
-            .args(["untrained", "--spec", model, "--seed", &SEED.to_string(), "--out"])
-            .arg(&model_dir)
-            .status()
-            .expect("trainer runs");
-        assert!(status.success());
-        let (plain_ms, plain_boxes) = plain(&config, model);
+        let spec = ModelSpec::builtin(model).expect("a built-in spec");
+        let weights = hash_weights(&expected_params(&spec), SEED, &HeadMultipliers { hm_weight: MANY_BOXES });
+        let options = SaveOptions { dtype: WeightsDtype::F32, overwrite: false };
+        directory::save(&model_dir, &spec, &weights, &Provenance::new("cargo bench", "none"), options)
+            .expect("a model directory");
+        let (plain_ms, plain_boxes) = plain(&config, &spec, &weights);
         println!("program/{model}/plain            {plain_ms:9.1} ms a frame");
         for precision in ["f32", "bf16"] {
             let (ms, boxes) = replay(&bag, &model_dir, precision, dir.path());
@@ -48,11 +52,9 @@ fn main() {
 }
 
 /// Mean milliseconds from points to boxes on the plain path, first frame left out, and the number of boxes of all frames.
-fn plain(config: &DriveConfig, model: &str) -> (f64, usize) {
+fn plain(config: &DriveConfig, spec: &ModelSpec, weights: &Weights) -> (f64, usize) {
     let _no_grad = tch::no_grad_guard();
-    let spec = ModelSpec::builtin(model).expect("a built-in spec");
-    let weights = hash_weights(&pivotal::model::expected_params(&spec), SEED, &HeadMultipliers { hm_weight: 0.3 });
-    let net = PillarNet::new(&Params::load(&weights, Device::Cpu), &spec);
+    let net = PillarNet::new(&Params::load(weights, Device::Cpu), spec);
     let mut pillarizer = Pillarizer::new(spec.grid(), spec.caps());
     let drive = Drive::new(config).expect("a valid drive");
     let (mut total_ms, mut n_boxes) = (0.0, 0);
@@ -64,7 +66,7 @@ fn plain(config: &DriveConfig, model: &str) -> (f64, usize) {
         let start = Instant::now();
         let pillars = pillarize_on_device(&mut pillarizer, &cloud.points, cloud.features.len(), Device::Cpu).expect("cpu");
         let trace = net.forward(&PaddedPillars::from_clouds(&[pillars], spec.grid.max_points_per_voxel), Mode::Eval);
-        let Boxes { kept, .. } = boxes_from_maps(&trace.head, &spec).expect("boxes");
+        let Boxes { kept, .. } = boxes_from_maps(&trace.head, spec).expect("boxes");
         if index > 0 {
             total_ms += start.elapsed().as_secs_f64() * 1e3;
         }
@@ -97,7 +99,7 @@ fn replay(bag: &Path, model: &Path, precision: &str, dir: &Path) -> (f64, usize)
     let lines = std::fs::read_to_string(out.join("detections.jsonl")).expect("detections.jsonl");
     let boxes = lines.lines().map(|line| {
         let frame: serde_json::Value = serde_json::from_str(line).expect("json");
-        frame["boxes"].as_array().map_or(0, Vec::len)
+        frame["detections"].as_array().map_or(0, Vec::len)
     });
     (mean, boxes.sum())
 }
