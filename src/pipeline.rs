@@ -244,7 +244,7 @@ impl Pipeline {
         let (device, net) = (self.device, &self.net);
         let features = timed(device, &mut times.vfe_ms, || net.pillar_features(pillars)); // [P, C]
         let map = timed(device, &mut times.scatter_ms, || net.scatter(&features, pillars)); // [1, C, H, W]
-        let features_2d = timed(device, &mut times.backbone_ms, || net.backbone(&map)); // [1, C', H, W]
+        let features_2d = timed(device, &mut times.backbone_ms, || net.backbone(&map)); // [1, C', H, W] each
         let (shared, heat_map) = timed(device, &mut times.head_ms, || {
             let shared = net.shared(&features_2d);
             let heat_map = net.heat_map(&shared);
@@ -301,11 +301,10 @@ fn timed<T>(device: Device, total_ms: &mut f64, stage: impl FnOnce() -> T) -> T 
 /// Runs libtorch code without gradients and turns its panics, which are how tch reports a failed operation, into errors.
 fn guard<T>(body: impl FnOnce() -> Result<T, PipelineError>) -> Result<T, PipelineError> {
     catch_unwind(AssertUnwindSafe(|| tch::no_grad(body))).unwrap_or_else(|panic| {
-        let message = panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-            .unwrap_or_else(|| "a panic without a message".to_owned());
-        Err(PipelineError::Network(message))
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        // libtorch appends its whole stack and the list of its backends; what is wrong stands before them.
+        let reason = text.unwrap_or("a panic without a message").split('\n').next().unwrap_or_default();
+        let reason = reason.split("\\n").next().unwrap_or_default();
+        Err(PipelineError::Network(reason.to_owned()))
     })
 }

@@ -86,3 +86,13 @@ fn commands_in_readme_and_scripts_exist() {
     }
     assert!(n_checked >= 6, "only {n_checked} commands were found");
 }
+
+#[test]
+fn reference_tests_that_may_be_left_out_exist() {
+    let output = Command::new(std::env::current_exe().unwrap()).arg("--list").output().unwrap();
+    let listing = String::from_utf8(output.stdout).unwrap();
+    let names: BTreeSet<_> = listing.lines().filter_map(|line| line.strip_suffix(": test")).collect();
+    for name in read("tests/reference-tests.txt").lines() {
+        assert!(names.contains(name), "{name} of tests/reference-tests.txt is no test");
+    }
+}

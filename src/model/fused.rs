@@ -6,6 +6,7 @@
 //!   in the maximum of a pillar that is not full replaces all of its padded slots.
 //! - ReLU and the addition of a per-pillar constant commute with the maximum over slots, so the second layer multiplies the
 //!   points' half of its input once per point and the pillar's half once per pillar.
+//! - The blocks' upsampled maps are never concatenated: a convolution over them is the sum of convolutions over each.
 //! - The regression branches are computed at the heat map's peaks only; nothing else is read from their maps.
 
 use tch::{Device, IndexOp, Kind, Tensor};
@@ -50,7 +51,8 @@ struct FusedVfe {
 pub struct FusedPillarNet {
     vfe: FusedVfe,
     blocks: Vec<(Vec<FusedConv>, FusedDeconv)>,
-    shared: FusedConv,
+    /// The shared convolution's weight, cut along its input channels by block, and its bias.
+    shared: (Vec<Tensor>, Tensor),
     heat_map: (FusedConv, Tensor, Tensor),
     /// All regression branches' first convolutions side by side: `[4 C, C, 3, 3]`.
     regression_hidden: (Tensor, Tensor),
@@ -74,7 +76,7 @@ impl FusedPillarNet {
         Self {
             vfe: fuse_vfe(&net.vfe),
             blocks: blocks.collect(),
-            shared: fuse_conv(shared, kind),
+            shared: split_shared(shared, net, kind),
             heat_map: (
                 fuse_conv(&heat_map.hidden, kind),
                 channels_last(&heat_map.weight).to_kind(kind),
@@ -124,11 +126,11 @@ impl FusedPillarNet {
         map.view([1, h, w, c]).permute([0, 3, 1, 2])
     }
 
-    /// The 2-D backbone and the head's shared convolution.
+    /// The 2-D backbone.
     ///
     /// # Shapes
-    /// - `map`: `[1, C, H, W]`; out: `[1, C', H, W]`
-    pub fn backbone(&self, map: &Tensor) -> Tensor {
+    /// - `map`: `[1, C, H, W]`; out: `[1, C', H, W]` of each block, which the plain network concatenates
+    pub fn backbone(&self, map: &Tensor) -> Vec<Tensor> {
         let mut x = map.shallow_clone();
         let mut upsampled = Vec::with_capacity(self.blocks.len());
         for (convs, deconv) in &self.blocks {
@@ -137,15 +139,21 @@ impl FusedPillarNet {
             }
             upsampled.push(deconv.forward(&x));
         }
-        Tensor::cat(&upsampled, 1)
+        upsampled
     }
 
     /// The head's shared map.
     ///
     /// # Shapes
-    /// - `[1, C', H, W]` to `[1, C, H, W]`
-    pub fn shared(&self, features: &Tensor) -> Tensor {
-        self.shared.forward(features)
+    /// - `[1, C', H, W]` of each block to `[1, C, H, W]`
+    pub fn shared(&self, features: &[Tensor]) -> Tensor {
+        let (weights, bias) = &self.shared;
+        let conv = |x: &Tensor, weight: &Tensor, bias: Option<&Tensor>| x.conv2d(weight, bias, [1, 1], [1, 1], [1, 1], 1);
+        let mut sum = conv(&features[0], &weights[0], Some(bias));
+        for (x, weight) in features[1..].iter().zip(&weights[1..]) {
+            sum += conv(x, weight, None);
+        }
+        sum.relu_()
     }
 
     /// Heat-map logits.
@@ -191,7 +199,7 @@ impl FusedPillarNet {
 
     /// Where its tensors live.
     pub fn device(&self) -> Device {
-        self.shared.weight.device()
+        self.shared.1.device()
     }
 }
 
@@ -221,6 +229,14 @@ fn fold(conv: &ConvNormRelu) -> (Tensor, Tensor) {
 fn fuse_conv(conv: &ConvNormRelu, kind: Kind) -> FusedConv {
     let (weight, bias) = fold(conv);
     FusedConv { weight: channels_last(&weight).to_kind(kind), bias: bias.to_kind(kind), stride: conv.stride }
+}
+
+/// The shared convolution's weight cut along its input channels, one part for each block of the backbone.
+fn split_shared(shared: &ConvNormRelu, net: &PillarNet, kind: Kind) -> (Vec<Tensor>, Tensor) {
+    let (weight, bias) = fold(shared);
+    let channels: Vec<i64> = net.backbone.blocks.iter().map(|block| block.deconv.weight.size()[1]).collect();
+    let parts = weight.split_with_sizes(&channels[..], 1);
+    (parts.iter().map(|part| channels_last(part).to_kind(kind)).collect(), bias.to_kind(kind))
 }
 
 fn fuse_deconv(deconv: &DeconvNormRelu, kind: Kind) -> FusedDeconv {

@@ -168,7 +168,7 @@ fn maps(criterion: &mut Criterion, model: &str, cloud: &PointCloud, groups: &mut
     groups.push((name, VARIANTS));
 }
 
-fn fused_boxes(fused: &FusedPillarNet, features_2d: &Tensor, spec: &ModelSpec) -> pivotal::pipeline::Boxes {
+fn fused_boxes(fused: &FusedPillarNet, features_2d: &[Tensor], spec: &ModelSpec) -> pivotal::pipeline::Boxes {
     let shared = fused.shared(features_2d);
     let peaks = postprocess::top_peaks(&fused.heat_map(&shared), spec.postprocess.max_peaks).expect("peaks");
     let regression = fused.regression_at(&shared, &peaks.row, &peaks.col);
