@@ -3,11 +3,12 @@
 
 use std::path::Path;
 
-/// What the socket of a participant asks for, in bytes; the kernel cuts it to its limit without a word.
-pub const WANTED_BYTES: usize = 8 * 1024 * 1024;
+/// What the sockets of a participant ask for, in bytes; the kernel cuts it to its limit without a word.
+pub const WANTED_BYTES: usize = 32 * 1024 * 1024;
 
-/// The least limit with which no 6 MB cloud was lost at 10 Hz. The kernel doubles it for its own bookkeeping.
-pub const ENOUGH_BYTES: u64 = 4 * 1024 * 1024;
+/// The least limit that holds a 6 MB cloud that came as Ethernet frames while its reader waits for the processor. Frames take
+/// 1.6 times their content, and the kernel doubles the limit for its own bookkeeping. Half of it serves loopback.
+pub const ENOUGH_BYTES: u64 = 8 * 1024 * 1024;
 
 /// The limit the advice sets: room for several sensors.
 const ADVISED_BYTES: u64 = 32 * 1024 * 1024;
@@ -28,8 +29,8 @@ fn read_limit(path: &Path) -> Option<u64> {
 pub fn receive_limit_warning(limit_bytes: Option<u64>) -> Option<String> {
     let limit_bytes = limit_bytes.filter(|limit| *limit < ENOUGH_BYTES)?;
     Some(format!(
-        "net.core.rmem_max is {limit_bytes} bytes, too small for large clouds (at least {ENOUGH_BYTES}): they will be lost on \
-         arrival. Run: sudo sysctl -w net.core.rmem_max={ADVISED_BYTES} net.core.wmem_max={ADVISED_BYTES} \
+        "net.core.rmem_max is {limit_bytes} bytes, less than the {ENOUGH_BYTES} that large clouds need: some or all \
+         will be lost on arrival. Run: sudo sysctl -w net.core.rmem_max={ADVISED_BYTES} net.core.wmem_max={ADVISED_BYTES} \
          (to keep it, write both settings into /etc/sysctl.d/60-dds-buffers.conf)"
     ))
 }
