@@ -12,7 +12,7 @@ use crate::model::spec::ModelSpec;
 use crate::msgs::cdr;
 use crate::msgs::sensor_msgs::PointCloud2Ref;
 use crate::msgs::std_msgs::Header;
-use crate::pipeline::{FrameOutput, Pipeline, PipelineError};
+use crate::pipeline::{FrameOutput, Pipeline, PipelineError, panic_text};
 use crate::postprocess::Detection;
 use crate::time::Stamp;
 
@@ -96,7 +96,7 @@ impl FrameWorker {
         let result = catch_unwind(AssertUnwindSafe(|| self.process_message(&message, started)));
         let result = result.unwrap_or_else(|panic| {
             self.cloud = PointCloud::default();
-            Err(FrameFault::Panic(panic_text(panic.as_ref())))
+            Err(FrameFault::Panic(panic_text(panic.as_ref()).to_owned()))
         });
         result.map_err(|fault| FailedFrame { header: message.header, fault })
     }
@@ -185,11 +185,6 @@ fn lattice_cloud(spec: &ModelSpec) -> PointCloud {
 
 fn elapsed_ms(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("without a message").to_owned()
 }
 
 #[cfg(test)]
