@@ -110,21 +110,12 @@ impl FrameWorker {
         let decode_ms = elapsed_ms(started);
         let output = self.pipeline.process(&self.cloud)?;
         let detections = self.filter.apply(output.detections.clone(), &self.pipeline.spec().classes);
-        let mut flags = frame_flags(&output);
-        if !decoded.filled.is_empty() {
-            flags.push("column_filled".to_owned());
-        }
-        if self.last_stamp.is_some_and(|last| self.cloud.stamp < last) {
-            flags.push(TIME_JUMP_BACK.to_owned());
-        }
-        self.last_stamp = Some(self.cloud.stamp);
+        let jumped_back = self.last_stamp.replace(self.cloud.stamp).is_some_and(|last| self.cloud.stamp < last);
+        let flags = frame_flags(&output, &decoded, jumped_back);
         let total_ms = elapsed_ms(started);
         Ok(Frame { header: message.header.clone(), detections, output, decoded, decode_ms, total_ms, flags })
     }
 }
-
-/// Flag of a cloud that is older than the one before, as when a bag starts again.
-pub(super) const TIME_JUMP_BACK: &str = "time_jump_back";
 
 /// When to try again, to rebuild the pipeline, and to give up: a broken CUDA context does not heal by itself.
 #[derive(Debug, Default)]
