@@ -48,7 +48,7 @@ pub struct TopicInfo {
     pub message_count: u64,
     /// `offered_qos_profiles` as found: YAML text, empty when absent.
     pub offered_qos: String,
-    /// REP 2011 hash (`RIHS01_…`), empty when absent.
+    /// REP 2016 hash (`RIHS01_…`), empty when absent.
     pub type_hash: String,
 }
 

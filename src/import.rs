@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use tch::Kind;
 
 use crate::model::directory::provenance::{ImportRecord, Provenance, SourceFile};
-use crate::model::directory::{self, DirectoryError, Problem, SaveOptions};
+use crate::model::directory::{self, DirectoryError, Problem, SaveOptions, lines};
 use crate::model::params::Weights;
 use crate::model::spec::ModelSpec;
 use checkpoint::{Checkpoint, CheckpointError};
@@ -116,10 +116,6 @@ pub enum ImportError {
     /// The model directory could not be written.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
-}
-
-fn lines(problems: &[Problem]) -> String {
-    problems.iter().map(|problem| format!("\n  {problem}")).collect()
 }
 
 /// Reads a checkpoint's tensors as they are stored.

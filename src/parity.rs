@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 pub use compare::{Limit, StageResult};
 
+use crate::pipeline::guard;
+
 /// Why a golden directory cannot be compared with at all.
 #[derive(Debug, thiserror::Error)]
 pub enum ParityError {
@@ -50,6 +52,9 @@ pub enum ParityError {
     /// libtorch refused something.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
+    /// An operation failed inside a network or a comparison, for instance for shapes that do not go together.
+    #[error("operation failed: {0}")]
+    Operation(String),
 }
 
 /// What became of one case.
@@ -161,9 +166,7 @@ pub fn run(dir: &Path) -> Result<ParityReport, ParityError> {
 
 fn run_case(name: &str, body: impl FnOnce(&mut Case) -> Result<(), ParityError>) -> Case {
     let mut case = Case::new(name.to_owned());
-    if let Err(error) = tch::no_grad(|| body(&mut case)) {
-        case.error = Some(error);
-    }
+    case.error = guard(ParityError::Operation, || body(&mut case)).err();
     case
 }
 

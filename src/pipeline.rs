@@ -3,6 +3,7 @@
 //! Nothing here depends on a clock, a random number, a file or the network: the same clouds give the same boxes. Stage times are
 //! measured and reported, never used.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Instant;
@@ -169,7 +170,7 @@ impl Pipeline {
             Precision::F32 => Kind::Float,
             Precision::Bf16 => Kind::BFloat16,
         };
-        let net = guard(|| {
+        let net = guard(PipelineError::Network, || {
             let plain = PillarNet::new(&Params::load(weights, chosen.device), &spec);
             Ok(FusedPillarNet::new(&plain, &spec.grid(), spec.grid.max_points_per_voxel, kind))
         })?;
@@ -212,7 +213,7 @@ impl Pipeline {
         if cloud.features != self.spec.input.features {
             return Err(PipelineError::Columns { expected: self.spec.input.features.clone(), got: cloud.features.clone() });
         }
-        guard(|| self.process_checked(cloud))
+        guard(PipelineError::Network, || self.process_checked(cloud))
     }
 
     fn process_checked(&mut self, cloud: &PointCloud) -> Result<FrameOutput, PipelineError> {
@@ -298,13 +299,19 @@ fn timed<T>(device: Device, total_ms: &mut f64, stage: impl FnOnce() -> T) -> T 
     result
 }
 
-/// Runs libtorch code without gradients and turns its panics, which are how tch reports a failed operation, into errors.
-fn guard<T>(body: impl FnOnce() -> Result<T, PipelineError>) -> Result<T, PipelineError> {
-    catch_unwind(AssertUnwindSafe(|| tch::no_grad(body))).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+/// Runs libtorch code without gradients and turns its panics, which are how tch reports a failed operation, into errors;
+/// `refused` makes one of what was wrong.
+pub(crate) fn guard<T, E>(refused: impl FnOnce(String) -> E, body: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    // tch::no_grad restores nothing when its body panics, so the panic ends inside.
+    tch::no_grad(|| catch_unwind(AssertUnwindSafe(body))).unwrap_or_else(|panic| {
         // libtorch appends its whole stack and the list of its backends; what is wrong stands before them.
-        let reason = text.unwrap_or("a panic without a message").split('\n').next().unwrap_or_default();
-        let reason = reason.split("\\n").next().unwrap_or_default();
-        Err(PipelineError::Network(reason.to_owned()))
+        let reason = panic_text(panic.as_ref()).split('\n').next().unwrap_or_default();
+        Err(refused(reason.split("\\n").next().unwrap_or_default().to_owned()))
     })
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("without a message")
 }

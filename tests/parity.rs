@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use pivotal::parity;
+use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
 
 use crate::support::shared;
 
@@ -55,6 +57,62 @@ fn unreadable_files_fail_their_case_and_name_the_file() {
     fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
     let report = parity::run(dir.path()).unwrap();
     assert!(!report.passed() && report.table().contains("cp-pillar-v0.64.safetensors: "), "{}", report.table());
+}
+
+#[test]
+fn grid_given_by_a_case_is_compared_and_one_not_given_is_no_stage() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("models")).unwrap();
+    copy_model(dir.path(), |companion| companion["grid_size"] = [40, 33, 1].into());
+    fs::create_dir(dir.path().join("components")).unwrap();
+    let source = shared("golden/components");
+    fs::copy(source.join("voxelize.safetensors"), dir.path().join("components/voxelize.safetensors")).unwrap();
+    let text = fs::read(source.join("components.json")).unwrap();
+    let mut companion: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let run = "voxelize.cp-pillar-v0.64";
+    companion[run]["grid"] = [232, 232, 2].into();
+    fs::write(dir.path().join("components/components.json"), companion.to_string()).unwrap();
+
+    let report = parity::run(dir.path()).unwrap();
+    let [voxelize, model] = report.cases.as_slice() else { panic!("{}", report.table()) };
+    let exceeding: Vec<_> = voxelize.stages.iter().filter(|stage| !stage.within).collect();
+    assert!(exceeding.iter().all(|stage| stage.stage.starts_with(run) && stage.stage.ends_with("/grid")), "{}", report.table());
+    assert_eq!(exceeding[0].detail, "ours [232, 232, 1], golden [232, 232, 2]");
+    assert!(!voxelize.stages.iter().any(|stage| stage.stage.contains("overflow") && stage.stage.ends_with("/grid")));
+    assert_eq!(model.first_excess().unwrap().detail, "ours [40, 32, 1], golden [40, 33, 1]");
+}
+
+#[test]
+fn tensors_of_impossible_shapes_fail_their_case_and_the_others_are_compared() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("models")).unwrap();
+    copy_model(dir.path(), |_| ());
+    let path = dir.path().join("models/cp-pillar-v0.64.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let changed: Vec<_> = tensors.tensors().into_iter().map(|(name, view)| shorten_sums(name, view)).collect();
+    fs::write(&path, safetensors::serialize(changed, None).unwrap()).unwrap();
+    fs::create_dir(dir.path().join("hash")).unwrap();
+    fs::copy(shared("golden/hash/vectors.json"), dir.path().join("hash/vectors.json")).unwrap();
+
+    let report = parity::run(dir.path()).unwrap();
+    let [hash, model] = report.cases.as_slice() else { panic!("{}", report.table()) };
+    assert!(hash.error.is_none() && !hash.stages.is_empty());
+    let message = model.error.as_ref().unwrap().to_string();
+    assert!(message.starts_with("operation failed: ") && message.contains("size") && !message.contains('\n'), "{message}");
+    assert!(!report.passed() && report.table().contains("FAILED: models/cp-pillar-v0.64"), "{}", report.table());
+}
+
+/// Takes the last channel from a tensor of channel sums.
+fn shorten_sums(name: String, view: TensorView<'_>) -> (String, TensorView<'_>) {
+    match view.shape() {
+        [n] if name.ends_with("#sum") => {
+            let n_bytes = view.data().len() / n * (n - 1);
+            let shorter = TensorView::new(view.dtype(), vec![n - 1], &view.data()[..n_bytes]).unwrap();
+            (name, shorter)
+        }
+        _ => (name, view),
+    }
 }
 
 /// Copies the smallest model case, its JSON changed.

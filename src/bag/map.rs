@@ -21,7 +21,7 @@ pub(super) fn map_file(path: &Path) -> io::Result<Bytes> {
     if file.metadata()?.len() == 0 {
         return Ok(Bytes::new());
     }
-    // SAFETY: see the module header; the mapping is private to this process, read-only, and lives as long as the `Bytes`.
+    // SAFETY: see the module header; the mapping is read-only, shares the file's pages, and lives as long as the `Bytes`.
     let map = unsafe { memmap2::Mmap::map(&file)? };
     Ok(Bytes::from_owner(map))
 }

@@ -19,6 +19,9 @@ use super::{Loss, Place, TopicInfo};
 /// Consecutive messages outside chunks are handled like a chunk, so that they too are read piece by piece.
 const LOOSE_RUN_BYTES: usize = 16 << 20;
 
+/// Records behind suspects that may be walked in vain before rewinding ends: a bag of hours twice over, a second of work.
+const MAX_REWALKED: usize = 1 << 22;
+
 /// A run of records that is unpacked and sorted as a whole.
 #[derive(Debug, Clone)]
 pub(super) struct ChunkAt {
@@ -116,6 +119,8 @@ impl Walk {
         let mut pos = MAGIC.len();
         // The first record of a kind that the format does not define; damage found later probably began there.
         let mut suspect = None;
+        // Records walked since the suspect, and all those that were walked in vain.
+        let (mut n_since, mut n_rewalked) = (0_usize, 0_usize);
         loop {
             if self.footer.is_some() && bytes.get(pos..) == Some(&MAGIC) {
                 return;
@@ -126,6 +131,7 @@ impl Walk {
                         if record.opcode == 0 || (record.opcode > op::DATA_END && record.opcode < op::PRIVATE) {
                             suspect.get_or_insert(pos);
                         }
+                        n_since += usize::from(suspect.is_some());
                         pos = record.body.end;
                         continue;
                     }
@@ -143,8 +149,10 @@ impl Walk {
                 self.losses.push((pos, format!("the file is cut inside a chunk: {fault}"), None));
                 return;
             }
-            let broken_at = suspect.take().unwrap_or(pos);
-            self.chunks.retain(|chunk| chunk.offset < broken_at);
+            // Rewinds may lead to the same fault again and again; without a limit the time would be quadratic.
+            let broken_at = suspect.take().filter(|_| n_rewalked <= MAX_REWALKED).unwrap_or(pos);
+            n_rewalked += std::mem::take(&mut n_since);
+            self.chunks.truncate(self.chunks.partition_point(|chunk| chunk.offset < broken_at));
             let next = find_chunk(bytes, broken_at + 1);
             let then = next.map_or("no chunk follows".into(), |at| format!("reading goes on at byte {at}"));
             self.losses.push((broken_at, format!("broken record: {fault}; {then}"), None));

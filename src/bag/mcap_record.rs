@@ -99,6 +99,12 @@ impl<'a> Fields<'a> {
         std::str::from_utf8(self.counted()?).ok()
     }
 
+    /// A string of at most `max_bytes`, else `None` before its bytes are looked at.
+    fn short_string(&mut self, max_bytes: usize) -> Option<&'a str> {
+        let bytes = self.counted().filter(|bytes| bytes.len() <= max_bytes)?;
+        std::str::from_utf8(bytes).ok()
+    }
+
     pub fn string_map(&mut self) -> Option<BTreeMap<String, String>> {
         let mut entries = Fields::new(self.counted()?);
         let mut map = BTreeMap::new();
@@ -177,6 +183,9 @@ pub(super) struct ChunkHeader {
     pub stored_bytes: u64,
 }
 
+/// Longest name of a compression; the format's own have four bytes at most.
+const MAX_COMPRESSION_BYTES: usize = 16;
+
 impl ChunkHeader {
     /// Also gives the encoded length of the header.
     pub fn parse(body: &[u8]) -> Option<(Self, usize)> {
@@ -186,7 +195,7 @@ impl ChunkHeader {
             end_time: fields.u64()?,
             unpacked_bytes: fields.u64()?,
             crc: fields.u32()?,
-            compression: fields.string()?.to_owned(),
+            compression: fields.short_string(MAX_COMPRESSION_BYTES)?.to_owned(),
             stored_bytes: fields.u64()?,
         };
         Some((header, body.len() - fields.rest().len()))
@@ -247,4 +256,20 @@ pub(super) fn chunk_at(bytes: &[u8], pos: usize) -> Option<(ChunkHeader, usize)>
         && header.stored_bytes.checked_add(header_bytes as u64) == Some(declared)
         && (!header.compression.is_empty() || header.stored_bytes == header.unpacked_bytes);
     consistent.then_some((header, pos + RECORD_HEADER_BYTES + header_bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunk_with_an_overlong_compression_name_is_refused() {
+        for (n_bytes, accepted) in [(0, true), (4, true), (16, true), (17, false)] {
+            let mut body = vec![0; 28];
+            body.extend(u32::to_le_bytes(n_bytes));
+            body.extend(vec![b'z'; n_bytes as usize]);
+            body.extend([0; 8]);
+            assert_eq!(ChunkHeader::parse(&body).is_some(), accepted, "name of {n_bytes} bytes");
+        }
+    }
 }

@@ -112,7 +112,7 @@ impl BagReader {
         &self.notes
     }
 
-    /// Damage found while opening; [`Self::messages`] gives it again, and what is only met while reading.
+    /// Damage found while opening; [`Self::messages`] gives it again before anything else, then what is only met while reading.
     pub fn losses(&self) -> &[Loss] {
         &self.losses
     }

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use tempfile::TempPath;
 
 /// An open connection and what is wrong with the file as a whole.
@@ -22,11 +22,7 @@ pub(super) struct Connected {
 pub(super) fn connect(path: &Path) -> Result<Connected, String> {
     let sqlite = |fault: rusqlite::Error| format!("sqlite: {fault}");
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let pending = ["-wal", "-journal"].into_iter().find(|ending| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(ending);
-        std::fs::metadata(PathBuf::from(name)).is_ok_and(|meta| meta.len() > 0)
-    });
+    let pending = ["-wal", "-journal"].into_iter().find(|ending| bytes_of(&beside(path, ending)) > 0);
     let mut faults = Vec::new();
     if let Some(ending) = pending {
         let opened = Connection::open_with_flags(uri(path, "mode=ro"), flags).and_then(secured);
@@ -51,6 +47,22 @@ pub(super) fn connect(path: &Path) -> Result<Connected, String> {
     let uri = uri(copy.as_deref().unwrap_or(path), "mode=ro&immutable=1");
     let connection = Connection::open_with_flags(uri, flags).and_then(secured).map_err(sqlite)?;
     Ok(Connected { connection, faults, copy })
+}
+
+/// Bytes that messages can lie in: the file and the write-ahead log beside it.
+pub(super) fn stored_bytes(path: &Path) -> u64 {
+    bytes_of(path).saturating_add(bytes_of(&beside(path, "-wal")))
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+/// Length of a file, 0 where there is none.
+fn bytes_of(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |meta| meta.len())
 }
 
 /// Bytes of a file by its header and by the file system.
@@ -89,8 +101,21 @@ fn copy_of_whole_pages(path: &Path, size: FileSize) -> std::io::Result<TempPath>
     Ok(target.into_temp_path())
 }
 
-/// A file from elsewhere may hold any schema: nothing in it may run, and cells are checked before use. Without `writable_schema`
-/// SQLite refuses a file that is shorter than its header says; the connection is read-only all the same.
+/// Refuses views and virtual tables under the names that are read: their queries would run, and need not end.
+pub(super) fn require_tables(connection: &Connection) -> Result<(), String> {
+    // SQLite's parsed schema, not the columns of sqlite_master, decides what a name stands for.
+    let query = "SELECT name, type FROM pragma_table_list
+        WHERE schema = 'main' AND lower(name) IN ('topics', 'messages', 'metadata') AND type <> 'table'";
+    let stranger = connection.query_row(query, [], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)));
+    match stranger.optional().map_err(|fault| format!("sqlite, schema: {fault}"))? {
+        Some((name, kind)) => Err(format!("sqlite: `{name}` is of type {kind}, expected table")),
+        None => Ok(()),
+    }
+}
+
+/// A file from elsewhere may hold any schema: its functions are restricted to harmless ones, and cells are checked before use;
+/// [`require_tables`] does the rest. Without `writable_schema` SQLite refuses a file that is shorter than its header says; the
+/// connection is read-only all the same.
 fn secured(connection: Connection) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "writable_schema", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, MAIN_DB, OptionalExtension};
 use tempfile::TempPath;
 
-use super::sqlite_connect::{Connected, connect};
+use super::sqlite_connect::{Connected, connect, require_tables, stored_bytes};
 use super::sqlite_scan::{Key, Scanned, scan};
 use super::storage::StoredMessage;
 use super::{Loss, MAX_MESSAGE_BYTES, Place, TopicInfo};
@@ -22,6 +22,7 @@ pub(super) struct SqliteFile {
     /// Metadata YAML that rosbag2 repeats inside the file since schema 3.
     pub embedded_metadata: Option<String>,
     keys: Vec<Key>,
+    /// With the write-ahead log beside it; no message can be larger.
     file_bytes: u64,
     connection: Connection,
     /// What the connection reads instead of a file that ends inside a page; removed with it.
@@ -35,8 +36,9 @@ impl SqliteFile {
     /// Why nothing can be read, usually because the tables themselves are damaged.
     pub fn open(content_path: &Path, path: &Path) -> Result<Self, String> {
         let Connected { connection, faults: file_faults, copy } = connect(content_path)?;
+        require_tables(&connection)?;
         let (topics, topic_of_id) = read_topics(&connection).map_err(|fault| format!("sqlite, table topics: {fault}"))?;
-        let file_bytes = std::fs::metadata(content_path).map(|meta| meta.len()).unwrap_or(0);
+        let file_bytes = stored_bytes(content_path);
         let embedded_metadata = connection
             .query_row("SELECT metadata FROM metadata ORDER BY id DESC LIMIT 1", [], |row| row.get(0))
             .optional()

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::params::{Weights, differences};
 use super::spec::ModelSpec;
+pub(crate) use error::lines;
 pub use error::{DirectoryError, Problem};
 use provenance::Provenance;
 pub use weights_file::WeightsDtype;

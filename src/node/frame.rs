@@ -12,7 +12,7 @@ use crate::model::spec::ModelSpec;
 use crate::msgs::cdr;
 use crate::msgs::sensor_msgs::PointCloud2Ref;
 use crate::msgs::std_msgs::Header;
-use crate::pipeline::{FrameOutput, Pipeline, PipelineError};
+use crate::pipeline::{FrameOutput, Pipeline, PipelineError, panic_text};
 use crate::postprocess::Detection;
 use crate::time::Stamp;
 
@@ -96,7 +96,7 @@ impl FrameWorker {
         let result = catch_unwind(AssertUnwindSafe(|| self.process_message(&message, started)));
         let result = result.unwrap_or_else(|panic| {
             self.cloud = PointCloud::default();
-            Err(FrameFault::Panic(panic_text(panic.as_ref())))
+            Err(FrameFault::Panic(panic_text(panic.as_ref()).to_owned()))
         });
         result.map_err(|fault| FailedFrame { header: message.header, fault })
     }
@@ -110,21 +110,12 @@ impl FrameWorker {
         let decode_ms = elapsed_ms(started);
         let output = self.pipeline.process(&self.cloud)?;
         let detections = self.filter.apply(output.detections.clone(), &self.pipeline.spec().classes);
-        let mut flags = frame_flags(&output);
-        if !decoded.filled.is_empty() {
-            flags.push("column_filled".to_owned());
-        }
-        if self.last_stamp.is_some_and(|last| self.cloud.stamp < last) {
-            flags.push(TIME_JUMP_BACK.to_owned());
-        }
-        self.last_stamp = Some(self.cloud.stamp);
+        let jumped_back = self.last_stamp.replace(self.cloud.stamp).is_some_and(|last| self.cloud.stamp < last);
+        let flags = frame_flags(&output, &decoded, jumped_back);
         let total_ms = elapsed_ms(started);
         Ok(Frame { header: message.header.clone(), detections, output, decoded, decode_ms, total_ms, flags })
     }
 }
-
-/// Flag of a cloud that is older than the one before, as when a bag starts again.
-pub(super) const TIME_JUMP_BACK: &str = "time_jump_back";
 
 /// When to try again, to rebuild the pipeline, and to give up: a broken CUDA context does not heal by itself.
 #[derive(Debug, Default)]
@@ -185,11 +176,6 @@ fn lattice_cloud(spec: &ModelSpec) -> PointCloud {
 
 fn elapsed_ms(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("without a message").to_owned()
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::config::{NodeConfig, ResolvedParams};
 use super::error::NodeError;
-use super::frame::{FailedFrame, FailureStreak, Frame, FrameWorker, Remedy, TIME_JUMP_BACK};
+use super::frame::{FailedFrame, FailureStreak, Frame, FrameWorker, Remedy};
 use super::health::FrameEvent;
-use super::output::{FrameFacts, detections_to_markers, detections_to_msg, failed_report, report_to_msg};
+use super::output::{FrameFacts, TIME_JUMP_BACK, detections_to_markers, detections_to_msg, failed_report, report_to_msg};
 use super::run::Shared;
 use super::throttle::Throttle;
 use crate::device;

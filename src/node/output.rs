@@ -3,6 +3,7 @@
 //! # Units and frame
 //! Metres, radians, in the frame of the cloud; every header is the cloud's, unchanged.
 
+use crate::cloud::decode::DecodeReport;
 use crate::geometry::Box3d;
 use crate::msgs::builtin_interfaces::Duration;
 use crate::msgs::geometry_msgs::{Point, Pose, PoseWithCovariance, Quaternion, Vector3};
@@ -151,9 +152,13 @@ pub fn failed_report(header: &Header, reason: &str, clouds_overwritten: u64, clo
     }
 }
 
-/// What the counts of a frame say is unusual: `empty_cloud` (no finite point), `out_of_range` (finite points, none in the
-/// grid), `point_cap` and `pillar_cap` (points were dropped by a cap), `non_finite_boxes` (boxes were dropped as not finite).
-pub fn frame_flags(output: &FrameOutput) -> Vec<String> {
+/// Flag of a cloud that is older than the one before, as when a bag starts again.
+pub const TIME_JUMP_BACK: &str = "time_jump_back";
+
+/// What is unusual about a frame: `empty_cloud` (no finite point), `out_of_range` (finite points, none in the grid),
+/// `point_cap` and `pillar_cap` (points were dropped by a cap), `non_finite_boxes` (boxes were dropped as not finite),
+/// `column_filled` (the decoder filled a column the cloud lacks), and [`TIME_JUMP_BACK`] if `jumped_back`.
+pub fn frame_flags(output: &FrameOutput, decoded: &DecodeReport, jumped_back: bool) -> Vec<String> {
     let voxels = &output.voxels;
     let conditions = [
         (voxels.received == 0, "empty_cloud"),
@@ -161,11 +166,14 @@ pub fn frame_flags(output: &FrameOutput) -> Vec<String> {
         (voxels.over_point_cap > 0, "point_cap"),
         (voxels.dropped_pillars > 0, "pillar_cap"),
         (output.n_non_finite_boxes > 0, "non_finite_boxes"),
+        (!decoded.filled.is_empty(), "column_filled"),
+        (jumped_back, TIME_JUMP_BACK),
     ];
     conditions.into_iter().filter(|(holds, _)| *holds).map(|(_, flag)| flag.to_owned()).collect()
 }
 
-fn class_name(classes: &[String], class_idx: usize) -> String {
+/// Name of a class; `class_N` for one the model does not name.
+pub fn class_name(classes: &[String], class_idx: usize) -> String {
     classes.get(class_idx).cloned().unwrap_or_else(|| format!("class_{class_idx}"))
 }
 
@@ -286,7 +294,7 @@ mod tests {
             points_received: 100,
             points_non_finite: 10,
             n_published: 2,
-            flags: frame_flags(&output),
+            flags: frame_flags(&output, &DecodeReport::default(), false),
             ..FrameFacts::default()
         };
         let report = report_to_msg(&header(), &output, facts);
@@ -303,11 +311,17 @@ mod tests {
 
     #[test]
     fn flags_name_clouds_without_points_in_range() {
-        assert_eq!(frame_flags(&frame_output(VoxelCounts::default())), ["empty_cloud"]);
+        let flags = |voxels| frame_flags(&frame_output(voxels), &DecodeReport::default(), false);
+        assert_eq!(flags(VoxelCounts::default()), ["empty_cloud"]);
         let far = VoxelCounts { received: 3, out_of_range: 3, ..VoxelCounts::default() };
-        assert_eq!(frame_flags(&frame_output(far)), ["out_of_range"]);
+        assert_eq!(flags(far), ["out_of_range"]);
         let usual = VoxelCounts { received: 3, in_pillars: 3, pillars: 1, ..VoxelCounts::default() };
-        assert!(frame_flags(&frame_output(usual)).is_empty());
+        assert!(flags(usual).is_empty());
+    }
+
+    #[test]
+    fn class_without_a_name_is_called_by_its_number() {
+        assert_eq!([0, 2].map(|class_idx| class_name(&classes(), class_idx)), ["Vehicle", "class_2"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tch::{Kind, Tensor};
 
-use super::compare::{Limit, compare};
+use super::compare::{Limit, compare, exact};
 use super::golden::{Companion, Golden};
 use super::{Case, ParityError, boxes};
 use crate::voxel::{Grid, Pillarizer, Pillars, VoxelCaps, pillarize_by_sort};
@@ -34,8 +34,9 @@ fn voxelize(golden: &Golden, companion: &Companion, case: &mut Case) -> Result<(
             None => (run.as_str(), None),
         };
         let grid = Grid::new(companion.get(&[base, "range"])?, companion.get(&[base, "voxel_size"])?);
-        let shape: [usize; 3] = companion.get::<[usize; 3]>(&[base, "grid"]).unwrap_or(grid.shape);
-        case.stages.push(super::compare::exact(&format!("{run}/grid"), &grid.shape, &shape));
+        if let Some(shape) = companion.find(&[base, "grid"])? {
+            case.stages.push(exact(&format!("{run}/grid"), &grid.shape, &shape));
+        }
         let caps = VoxelCaps { max_points_per_voxel: Some(companion.get(&[base, "max_points"])?), max_voxels: cap };
         let points = golden.get(&format!("{base}/points"))?;
         let (_, d) = points.size2()?;

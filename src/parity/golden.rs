@@ -105,11 +105,16 @@ impl Companion {
 
     /// The value at a path of keys, as any deserialisable type.
     pub fn get<T: serde::de::DeserializeOwned>(&self, keys: &[&str]) -> Result<T, ParityError> {
-        let error = |problem: String| ParityError::Content { path: self.path.clone(), key: keys.join("."), problem };
-        let mut value = &self.root;
-        for key in keys {
-            value = value.get(key).ok_or_else(|| error("is missing".to_owned()))?;
-        }
-        T::deserialize(value).map_err(|problem| error(problem.to_string()))
+        self.find(keys)?.ok_or_else(|| self.content_error(keys, "is missing".to_owned()))
+    }
+
+    /// A value that may be left out.
+    pub fn find<T: serde::de::DeserializeOwned>(&self, keys: &[&str]) -> Result<Option<T>, ParityError> {
+        let Some(value) = keys.iter().try_fold(&self.root, |value, key| value.get(key)) else { return Ok(None) };
+        T::deserialize(value).map(Some).map_err(|problem| self.content_error(keys, problem.to_string()))
+    }
+
+    fn content_error(&self, keys: &[&str], problem: String) -> ParityError {
+        ParityError::Content { path: self.path.clone(), key: keys.join("."), problem }
     }
 }

@@ -42,6 +42,9 @@ pub fn run(path: &Path, case: &mut Case) -> Result<(), ParityError> {
     spec.grid.voxel_size = companion.get(&["voxel_size"])?;
     spec.grid.max_points_per_voxel = Some(companion.get(&["max_points_per_voxel"])?);
     spec.check(&path.display().to_string())?;
+    if let Some(shape) = companion.find(&["grid_size"])? {
+        case.stages.push(exact("grid_size", &spec.grid().shape, &shape));
+    }
 
     let golden = Golden::read(path)?;
     let params = crate::model::expected_params(&spec);

@@ -12,7 +12,7 @@ use crate::msgs::std_msgs::Header;
 use crate::msgs::vision_msgs::Detection3DArray;
 use crate::msgs::visualization_msgs::MarkerArray;
 use crate::msgs::{Message, MsgType, cdr};
-use crate::node::output::{FrameFacts, detections_to_markers, detections_to_msg, failed_report, frame_flags, report_to_msg};
+use crate::node::output::{FrameFacts, class_name, detections_to_markers, detections_to_msg, failed_report, report_to_msg};
 use crate::pipeline::{FrameOutput, StageTimes};
 
 /// One cloud of the bag.
@@ -22,6 +22,15 @@ pub(super) struct CloudMessage<'a> {
     pub(super) topic: &'a str,
     pub(super) log_time_ns: i64,
     pub(super) cdr: &'a [u8],
+}
+
+/// A cloud that went through the pipeline.
+pub(super) struct Processed {
+    pub(super) header: Header,
+    pub(super) decoded: DecodeReport,
+    pub(super) output: FrameOutput,
+    /// As a live node reports them.
+    pub(super) flags: Vec<String>,
 }
 
 /// The files that grow with every cloud. Pictures are apart, since their time is.
@@ -47,15 +56,9 @@ impl Outputs {
         Ok(Self { bag, objects, markers, report, lines, foxglove, class_names, n_malformed: 0 })
     }
 
-    /// The boxes of a cloud, in every form; gives the flags.
-    pub(super) fn write_detections(
-        &mut self,
-        message: &CloudMessage<'_>,
-        header: &Header,
-        decoded: &DecodeReport,
-        output: &FrameOutput,
-    ) -> Result<Vec<String>, ReplayError> {
-        let flags = frame_flags(output);
+    /// The boxes of a cloud, in every form.
+    pub(super) fn write_detections(&mut self, message: &CloudMessage<'_>, frame: &Processed) -> Result<(), ReplayError> {
+        let Processed { header, decoded, output, flags } = frame;
         let objects = cdr::to_bytes(&detections_to_msg(&output.detections, &self.class_names, header));
         let markers = cdr::to_bytes(&detections_to_markers(&output.detections, &self.class_names, header, 0.0));
         let facts = FrameFacts {
@@ -86,8 +89,7 @@ impl Outputs {
             flags: flags.clone(),
             detections: self.box_records(output),
         };
-        self.write_line(message, FrameOutcome::Detections(frame))?;
-        Ok(flags)
+        self.write_line(message, FrameOutcome::Detections(frame))
     }
 
     /// A cloud that gave nothing; without a header there is nothing to report to the bag.
@@ -128,9 +130,8 @@ impl Outputs {
     }
 
     fn box_records(&self, output: &FrameOutput) -> Vec<BoxRecord> {
-        let class = |class_idx: usize| self.class_names.get(class_idx).cloned().unwrap_or_default();
         let record = |box_: &crate::postprocess::Detection| BoxRecord {
-            class: class(box_.class_idx),
+            class: class_name(&self.class_names, box_.class_idx),
             score: box_.score,
             row: box_.box3d.to_row(),
         };

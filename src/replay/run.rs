@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::latency::FrameTimes;
 use super::out_dir::OutDir;
-use super::outputs::{CloudMessage, Outputs};
+use super::outputs::{CloudMessage, Outputs, Processed};
 use super::page::{FrameCounts, FrameRow};
 use super::pictures::Pictures;
 use super::summary::{MalformedCloud, ModelInfo, ReplaySummary};
@@ -14,7 +14,7 @@ use super::truth::{Truth, TruthMatches};
 use super::{Progress, ReplayError, ReplayOptions, finish};
 use crate::bag::{BagMessage, BagReader, TopicInfo};
 use crate::cloud::PointCloud;
-use crate::cloud::decode::{CloudDecoder, DecodeReport};
+use crate::cloud::decode::CloudDecoder;
 use crate::geometry::Box3d;
 use crate::model::spec::ModelSpec;
 use crate::msgs::sensor_msgs::PointCloud2Ref;
@@ -22,7 +22,9 @@ use crate::msgs::std_msgs::Header;
 use crate::msgs::tf2_msgs::TFMessage;
 use crate::msgs::vision_msgs::Detection3DArray;
 use crate::msgs::{Message, cdr};
-use crate::pipeline::{FrameOutput, Pipeline};
+use crate::node::output::frame_flags;
+use crate::pipeline::Pipeline;
+use crate::time::Stamp;
 
 /// Replays a bag. `progress` is called after every cloud; once `stop` is set, the cloud in work is the last one and all
 /// files are finished.
@@ -47,7 +49,7 @@ pub fn run(
     let topic = topics[cloud_topic_idx].name.as_str();
     let window = Window::new(options, bag.summary().start_ns.unwrap_or(0))?;
     let mut decoder = CloudDecoder::new(&pipeline.spec().input, &options.sensor).map_err(ReplayError::Sensor)?;
-    let truth = options.truth_topic.as_deref().map(|name| read_truth(&bag, name)).transpose()?;
+    let (truth, truth_losses) = options.truth_topic.as_deref().map(|name| read_truth(&bag, name)).transpose()?.unzip();
     let dir = OutDir { root: options.out.clone() };
     let pictures = Pictures::new(dir.frames(), &options.pictures, pipeline.spec())?;
     dir.prepare(options.overwrite)?;
@@ -57,7 +59,7 @@ pub fn run(
     let n_promised = topics[cloud_topic_idx].message_count.min(options.max_frames.unwrap_or(u64::MAX));
     let is_cloud_topic = |info: &TopicInfo| *info == topics[cloud_topic_idx];
     let is_passed_on = |info: &TopicInfo| options.foxglove && info.type_name == TFMessage::TYPE.ros;
-    let mut losses = Vec::new();
+    let mut losses = truth_losses.unwrap_or_default();
     let mut messages = bag.messages(|info| is_cloud_topic(info) || is_passed_on(info));
     loop {
         let read_started = Instant::now();
@@ -69,7 +71,9 @@ pub fn run(
             }
             None => break,
         };
-        if message.topic_idx != cloud_topic_idx {
+        if message.log_time_ns < 0 {
+            losses.push(negative_time(&topics[message.topic_idx].name, message.log_time_ns));
+        } else if message.topic_idx != cloud_topic_idx {
             replay.pass_on(&topics[message.topic_idx].name, &message)?;
         } else if window.holds(message.log_time_ns) {
             replay.take_cloud(pipeline, &mut decoder, &message, millis_since(read_started))?;
@@ -103,19 +107,13 @@ pub(super) struct Replay<'a> {
     truth: Option<Truth>,
     pub(super) matches: Option<TruthMatches>,
     cloud: PointCloud,
+    last_stamp: Option<Stamp>,
     pub(super) n_clouds: u64,
     pub(super) rows: Vec<FrameRow>,
     pub(super) times: Vec<FrameTimes>,
     pub(super) malformed: Vec<MalformedCloud>,
     pub(super) boxes_per_class: Vec<u64>,
     pub(super) frame_id: String,
-}
-
-/// A cloud that went through the pipeline.
-struct Processed {
-    header: Header,
-    decoded: DecodeReport,
-    output: FrameOutput,
 }
 
 impl<'a> Replay<'a> {
@@ -135,6 +133,7 @@ impl<'a> Replay<'a> {
             truth,
             matches: options.truth_topic.as_deref().map(|name| TruthMatches::new(name, &class_names)),
             cloud: PointCloud::default(),
+            last_stamp: None,
             n_clouds: 0,
             rows: Vec::new(),
             times: Vec::new(),
@@ -185,13 +184,15 @@ impl<'a> Replay<'a> {
         if let Some(layout) = &decoded.layout_changed {
             tracing::info!("{}: {layout}", self.topic);
         }
-        Ok(Processed { header: message.header, decoded, output })
+        let jumped_back = self.last_stamp.replace(self.cloud.stamp).is_some_and(|last| self.cloud.stamp < last);
+        let flags = frame_flags(&output, &decoded, jumped_back);
+        Ok(Processed { header: message.header, decoded, output, flags })
     }
 
     fn write_frame(&mut self, message: &CloudMessage<'_>, frame: &Processed, mut times: FrameTimes) -> Result<(), ReplayError> {
-        let Processed { header, decoded, output } = frame;
+        let Processed { header, decoded, output, flags } = frame;
         let write_started = Instant::now();
-        let flags = self.outputs.write_detections(message, header, decoded, output)?;
+        self.outputs.write_detections(message, frame)?;
         times.write_ms = millis_since(write_started);
 
         let truth = self.truth.as_ref().map(|truth| truth.at(self.cloud.stamp));
@@ -219,7 +220,7 @@ impl<'a> Replay<'a> {
             pillars: output.voxels.pillars,
             boxes: output.detections.len(),
             best_score: output.detections.first().map(|detection| detection.score),
-            flags,
+            flags: flags.clone(),
         };
         let stamp = Some((header.stamp.sec, header.stamp.nanosec));
         self.rows.push(FrameRow { index: message.index, stamp, outcome: Ok(counts), picture });
@@ -267,19 +268,34 @@ impl Window {
     }
 }
 
-/// All true boxes, read before the clouds because they may be logged after them.
-fn read_truth(bag: &BagReader, topic: &str) -> Result<Truth, ReplayError> {
+/// A message that is left out, since the mcap files written here could not hold it.
+fn negative_time(topic: &str, log_time_ns: i64) -> String {
+    format!("topic {topic}: log time {log_time_ns} ns is negative, 0 or later is replayed (messages lost: 1)")
+}
+
+/// All true boxes, read before the clouds because they may be logged after them, and what of them could not be read.
+fn read_truth(bag: &BagReader, topic: &str) -> Result<(Truth, Vec<String>), ReplayError> {
     let topics = bag.topics();
     let topic_idx = find_topic(topics, topic, Detection3DArray::TYPE.ros)?;
     let mut truth = Truth::default();
-    // What is unreadable here is unreadable in the pass over the clouds too, and reported there.
-    for message in bag.messages(|info| *info == topics[topic_idx]).flatten() {
+    let mut losses = Vec::new();
+    // Damage met on opening comes first in every pass; the one over the clouds reports it.
+    for message in bag.messages(|info| *info == topics[topic_idx]).skip(bag.losses().len()) {
+        let message = match message {
+            Ok(message) => message,
+            Err(loss) => {
+                losses.push(format!("topic {topic}: {loss}"));
+                continue;
+            }
+        };
         match cdr::from_bytes::<Detection3DArray>(&message.data) {
             Ok(array) => truth.add(&array),
-            Err(fault) => tracing::warn!("{topic}: {fault}"),
+            Err(fault) => {
+                losses.push(format!("topic {topic}: message logged at {} ns: {fault} (messages lost: 1)", message.log_time_ns))
+            }
         }
     }
-    Ok(truth)
+    Ok((truth, losses))
 }
 
 fn millis_since(start: Instant) -> f64 {

@@ -4,7 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::latency::LatencyStats;
-use super::truth::TruthMatches;
+use super::truth::{ClassMatches, TruthMatches};
+use crate::device;
 use crate::pipeline::Pipeline;
 
 /// What a replay did.
@@ -69,7 +70,7 @@ impl ModelInfo {
         let [cell, ..] = spec.grid.voxel_size;
         Self {
             name: spec.name.clone(),
-            device: format!("{:?} ({})", pipeline.device(), pipeline.device_reason()),
+            device: format!("{} ({})", device::name(pipeline.device()), pipeline.device_reason()),
             weights_sha256: weights_sha256.to_owned(),
             spec_line: format!("x {x_min} to {x_max} m, y {y_min} to {y_max} m, cells of {cell} m; {}", spec.classes.join(", ")),
             provenance: provenance.to_owned(),
@@ -120,12 +121,8 @@ impl fmt::Display for ReplaySummary {
         }
         if let Some(matches) = &self.truth {
             for class in &matches.classes {
-                let (class, n_matched) = (class, class.matched);
-                writeln!(
-                    f,
-                    "{}: {n_matched} of {} true boxes found, {n_matched} of {} boxes right",
-                    class.class, class.truth, class.detected
-                )?;
+                let ClassMatches { class, truth, detected, matched, .. } = class;
+                writeln!(f, "{class}: {matched} of {truth} true boxes found, {matched} of {detected} boxes right")?;
             }
         }
         if self.loss() {

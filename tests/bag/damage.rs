@@ -140,6 +140,27 @@ fn damaged_chunk_is_named_and_the_others_are_read() {
 }
 
 #[test]
+fn hostile_mcap_is_opened_in_linear_time() {
+    const MAGIC: &[u8] = b"\x89MCAP0\r\n";
+    const N: usize = 50_000;
+    // A record that reaches beyond the file.
+    let broken = [&[0x01][..], &u64::MAX.to_le_bytes()].concat();
+    // Looks like a chunk at every sixth byte, with a name of 394758 bytes for its compression.
+    let run = [6, 6, 6, 6, 0, 6].repeat(700_000);
+    // An empty chunk and a record of no known kind: each of these is suspected when the end proves broken.
+    let chunk = [&[0x06][..], &40_u64.to_le_bytes(), &[0; 40]].concat();
+    let stranger = [0x7F, 0, 0, 0, 0, 0, 0, 0, 0];
+    let pairs = [&chunk[..], &stranger].concat().repeat(N);
+    let folder = tempfile::tempdir().unwrap();
+    for (what, bytes) in [("chunks' opcode", [MAGIC, &broken, &run].concat()), ("suspects", [MAGIC, &pairs, &broken].concat())] {
+        let started = std::time::Instant::now();
+        let (messages, losses) = read_bytes(&folder.path().join("hostile.mcap"), &bytes).unwrap();
+        assert!(started.elapsed().as_secs() < 5, "{what}: {:?}", started.elapsed());
+        assert!(messages.is_empty() && losses.iter().any(|loss| loss.reason.contains("broken record: ")), "{what}: {losses:?}");
+    }
+}
+
+#[test]
 fn cut_sqlite_gives_the_messages_of_the_pages_left() {
     const N: usize = 150;
     let folder = tempfile::tempdir().unwrap();
@@ -248,6 +269,53 @@ fn write_ahead_log_of_an_interrupted_recording_is_read() {
     std::fs::copy(live.with_extension("db3-wal"), left.with_extension("db3-wal")).unwrap();
     let (messages, losses) = read_all(&BagReader::open(&left).unwrap());
     assert_eq!((messages.iter().filter_map(number_of).collect::<Vec<_>>(), losses), (vec![0, 1, 2, 3, 4], vec![]));
+}
+
+#[test]
+fn cloud_larger_than_the_main_file_is_read_from_the_write_ahead_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let (live, left) = (folder.path().join("live.db3"), folder.path().join("left.db3"));
+    write_sqlite(&live, 3, [1, 2], 0..1);
+    let db = Connection::open(&live).unwrap();
+    db.pragma_update(None, "journal_mode", "WAL").unwrap();
+    db.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
+    let large = vec![7_u8; 200_000];
+    let row = rusqlite::params![time_ns(1), large];
+    db.execute("INSERT INTO messages(topic_id, timestamp, data) VALUES (1, ?1, ?2)", row).unwrap();
+    std::fs::copy(&live, &left).unwrap();
+    std::fs::copy(live.with_extension("db3-wal"), left.with_extension("db3-wal")).unwrap();
+    assert!(std::fs::metadata(&left).unwrap().len() < large.len() as u64);
+    let (messages, losses) = read_all(&BagReader::open(&left).unwrap());
+    assert_eq!(losses, []);
+    assert!(messages.len() == 2 && messages[1].data == large, "{} messages", messages.len());
+}
+
+#[test]
+fn views_and_virtual_tables_in_place_of_tables_are_refused_unread() {
+    let folder = tempfile::tempdir().unwrap();
+    let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)";
+    let cases = [
+        (
+            "messages",
+            format!("CREATE VIEW Messages AS {endless} SELECT i AS id, 1 AS topic_id, i AS timestamp, '' AS data FROM n"),
+        ),
+        (
+            "topics",
+            format!(
+                "CREATE VIEW topics AS {endless} SELECT i AS id, '/t' AS name, 't' AS type, 'cdr' AS serialization_format FROM n"
+            ),
+        ),
+        ("metadata", format!("CREATE VIEW metadata AS {endless} SELECT i AS id, '' AS metadata FROM n")),
+        ("messages", "CREATE VIRTUAL TABLE messages USING fts5(id, topic_id, timestamp, data)".to_owned()),
+    ];
+    for (case_idx, (name, sql)) in cases.iter().enumerate() {
+        let path = folder.path().join(format!("{case_idx}.db3"));
+        write_sqlite(&path, 3, [1, 2], 0..3);
+        Connection::open(&path).unwrap().execute_batch(&format!("DROP TABLE IF EXISTS {name}; {sql};")).unwrap();
+        let message = BagReader::open(&path).map(drop).unwrap_err().to_string();
+        let kind = if sql.contains("VIRTUAL") { "virtual" } else { "view" };
+        assert!(message.to_lowercase().contains(&format!("`{name}` is of type {kind}, expected table")), "{sql}: {message}");
+    }
 }
 
 #[test]

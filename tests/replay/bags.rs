@@ -159,6 +159,53 @@ fn malformed_clouds_are_listed_and_stepped_over() {
 }
 
 #[test]
+fn messages_before_1970_are_losses_and_the_others_are_replayed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bag, out) = (folder.path().join("bag.db3"), folder.path().join("out"));
+    let db = rusqlite::Connection::open(&bag).unwrap();
+    db.execute_batch(
+        "CREATE TABLE topics(id INTEGER PRIMARY KEY, name TEXT NOT NULL, type TEXT NOT NULL, serialization_format TEXT NOT NULL);
+         CREATE TABLE messages(id INTEGER PRIMARY KEY, topic_id INTEGER NOT NULL, timestamp INTEGER NOT NULL, data BLOB NOT NULL);
+         INSERT INTO topics VALUES (1, '/lidar/points', 'sensor_msgs/msg/PointCloud2', 'cdr'),
+             (2, '/tf', 'tf2_msgs/msg/TFMessage', 'cdr');",
+    )
+    .unwrap();
+    let frames = cdr::to_bytes(&pivotal::msgs::tf2_msgs::TFMessage::default());
+    for (topic_id, time_ns, data) in
+        [(1, -5, &clouds(1)[0]), (2, -4, &frames), (2, START_NS, &frames), (1, START_NS, &clouds(2)[1])]
+    {
+        let row = rusqlite::params![topic_id, time_ns, data];
+        db.execute("INSERT INTO messages(topic_id, timestamp, data) VALUES (?1, ?2, ?3)", row).unwrap();
+    }
+    drop(db);
+    let summary = replay(&options(&bag, &out), &mut small_pipeline(16)).unwrap();
+    assert_eq!((summary.n_processed, summary.malformed.len()), (1, 0));
+    let named = [("/lidar/points", -5), ("/tf", -4)].map(|(topic, time_ns)| {
+        format!("topic {topic}: log time {time_ns} ns is negative, 0 or later is replayed (messages lost: 1)")
+    });
+    assert_eq!(summary.losses, named);
+    assert!(summary.loss() && out.join("index.html").exists());
+    assert_eq!(messages::<pivotal::msgs::tf2_msgs::TFMessage>(&out.join("foxglove.mcap"), "/tf").len(), 1);
+}
+
+#[test]
+fn flags_are_those_of_the_live_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bag, out) = (folder.path().join("bag"), folder.path().join("out"));
+    write_bag(&bag, &[0, 5, 3, 4].map(|index| cdr::to_bytes(&cloud(index))));
+    replay(&options(&bag, &out), &mut small_pipeline(16)).unwrap();
+    // The clouds have no elongation; the third is older than the second.
+    let expected: [&[&str]; 4] =
+        [&["column_filled"], &["column_filled"], &["column_filled", "time_jump_back"], &["column_filled"]];
+    let reports: Vec<(i64, FrameReport)> = messages(&out.join("detections"), REPORT_TOPIC);
+    for (index, record) in records(&out).iter().enumerate() {
+        let flags = |all: &[String]| all.iter().filter(|flag| !flag.ends_with("_cap")).cloned().collect::<Vec<_>>();
+        assert_eq!(flags(&detected(record).flags), expected[index], "cloud {index}");
+        assert_eq!(flags(&reports[index].1.flags), expected[index], "cloud {index}");
+    }
+}
+
+#[test]
 fn truncated_bag_is_replayed_as_far_as_it_goes() {
     let folder = tempfile::tempdir().unwrap();
     let (bag, out) = (folder.path().join("bag"), folder.path().join("out"));
@@ -325,4 +372,37 @@ fn true_boxes_are_matched_by_stamp_and_drawn() {
     assert_ne!(files(&out)["frames/000000.png"], files(&compared)["frames/000000.png"]);
     let page = std::fs::read_to_string(compared.join("index.html")).unwrap();
     assert!(page.contains("<dt>Ground truth</dt><dd><code>/truth</code>, 2 frames"), "{page}");
+}
+
+#[test]
+fn true_boxes_that_cannot_be_read_are_losses() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bag, out) = (folder.path().join("bag"), folder.path().join("out"));
+    let mut writer = BagWriter::create(&bag, &WriterOptions::default()).unwrap();
+    let points = writer.add_topic(TOPIC, pivotal::msgs::sensor_msgs::PointCloud2::TYPE, OfferedQos::SENSOR).unwrap();
+    let truth = writer.add_topic("/truth", Detection3DArray::TYPE, OfferedQos::RELIABLE).unwrap();
+    writer.write(points, START_NS, &clouds(1)[0]).unwrap();
+    writer.write(truth, START_NS + 1, &cdr::to_bytes(&Detection3DArray::default())).unwrap();
+    writer.write(truth, START_NS + 2, &[0, 1, 0, 0, 9]).unwrap();
+    writer.finish().unwrap();
+    // The metadata promises one array more than there is; a named file is missing, which every pass meets.
+    let metadata = bag.join("metadata.yaml");
+    let text = std::fs::read_to_string(&metadata).unwrap();
+    let promising = text.replacen("message_count: 2", "message_count: 3", 1);
+    let promising = promising.replacen("relative_file_paths:\n", "relative_file_paths:\n  - lost.mcap\n", 1);
+    assert_ne!(text, promising);
+    std::fs::write(&metadata, promising).unwrap();
+    let options = ReplayOptions { truth_topic: Some("/truth".into()), ..options(&bag, &out) };
+    let summary = replay(&options, &mut small_pipeline(16)).unwrap();
+    assert_eq!(summary.n_processed, 1);
+    let count = |part: &str| summary.losses.iter().filter(|loss| loss.contains(part)).count();
+    assert_eq!(count(&format!("topic /truth: message logged at {} ns: ", START_NS + 2)), 1, "{:?}", summary.losses);
+    assert_eq!(count("3 messages promised, 2 found"), 1, "{:?}", summary.losses);
+    assert_eq!(count("lost.mcap"), 1, "{:?}", summary.losses);
+    assert!(summary.loss());
+}
+
+#[test]
+fn device_of_the_model_is_named_as_it_is_asked_for() {
+    assert_eq!(ModelInfo::new("", "", &small_pipeline(8)).device, "cpu (cpu was asked for)");
 }

@@ -138,6 +138,7 @@ pub enum Problem {
     },
 }
 
-fn lines(problems: &[Problem]) -> String {
+/// Each problem on a line of its own.
+pub(crate) fn lines(problems: &[Problem]) -> String {
     problems.iter().map(|problem| format!("\n  {problem}")).collect()
 }
