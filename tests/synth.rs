@@ -151,7 +151,7 @@ fn tracks_move_as_their_velocity_says() {
     let config = DriveConfig { rate_hz: 50.0, ..DriveConfig::new(14, 2, 40, SensorKind::Spinning16) };
     let drive = Drive::new(&config).unwrap();
     let (before, after) = (drive.frame(20).unwrap(), drive.frame(21).unwrap());
-    let in_world = |frame: &Frame| -> BTreeMap<u32, (Vector3<f64>, Vector3<f64>)> {
+    let in_world = |frame: &Frame| -> BTreeMap<u64, (Vector3<f64>, Vector3<f64>)> {
         let labels = frame.boxes.iter().chain(&frame.hidden_boxes);
         labels
             .map(|label| {
