@@ -67,6 +67,8 @@ const ROUNDING: (f32, f64) = (1e-4, 1e-3);
 #[derive(Default)]
 struct Difference {
     n_matched: usize,
+    /// Lowest and highest of the matched boxes of the first list: where all are near 1, equal scores say little.
+    scores: Option<[f32; 2]>,
     /// Boxes of the first list, and of the second, without a partner.
     n_alone: [usize; 2],
     /// Largest over the matched boxes.
@@ -96,6 +98,8 @@ impl Difference {
                 Some((idx, center_m)) if center_m <= SAME_BOX_M => {
                     let other = left.swap_remove(idx);
                     self.n_matched += 1;
+                    let [low, high] = self.scores.unwrap_or([box_.score; 2]);
+                    self.scores = Some([low.min(box_.score), high.max(box_.score)]);
                     self.score = self.score.max((box_.score - other.score).abs());
                     self.center_m = self.center_m.max(center_m);
                 }
@@ -112,8 +116,9 @@ impl Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { n_matched, n_alone: [first, second], score, center_m } = self;
-        write!(f, "{n_matched} boxes matched, scores within {score:.5}, centres within {center_m:.4} m; ")?;
+        let Self { n_matched, scores, n_alone: [first, second], score, center_m } = self;
+        let [low, high] = scores.unwrap_or_default();
+        write!(f, "{n_matched} boxes matched, scores {low:.4} to {high:.4} within {score:.6}, centres within {center_m:.4} m; ")?;
         write!(f, "{first} only in the first, {second} only in the second")
     }
 }
