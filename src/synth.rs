@@ -57,8 +57,9 @@ pub const FIRST_STAMP: Stamp = Stamp { nanos: 1_700_000_000_000_000_000 };
 pub const MAX_FRAMES: usize = 100_000;
 const SWEEP_S: f64 = 0.1;
 const SHOTS_PER_TASK: usize = 4096;
-/// Tracks that leave the window around the ego vehicle and come back get a new id this much higher.
-const IDS_PER_LAP: u32 = 10_000;
+/// Tracks that leave the window around the ego vehicle and come back get a new id this much higher, or higher by the number of
+/// actors where a long drive has more.
+const MIN_IDS_PER_LAP: u64 = 10_000;
 
 /// Everything a drive follows from.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -185,7 +186,7 @@ pub struct LabeledBox {
     /// What it is.
     pub class: ObjectClass,
     /// The same over the frames of a drive, unique in it.
-    pub track_id: u32,
+    pub track_id: u64,
     /// Points of the cloud inside the box, all returns.
     pub n_points: u32,
     /// By the number of points.
@@ -278,7 +279,7 @@ impl Drive {
         let ego_from_world = world_from_ego.inverse();
         let mut labels: Vec<LabeledBox> = (near.iter())
             .filter_map(|(actor_idx, actor, state)| {
-                let track_id = *actor_idx as u32 + 1 + IDS_PER_LAP * zigzag(state.lap);
+                let track_id = track_id(*actor_idx, state.lap, self.world.actors.len());
                 actor.object.as_ref().map(|object| labels::label(object, state, &ego_from_world, track_id))
             })
             .filter(|label| label.box3d.range() <= reach_m)
@@ -296,15 +297,7 @@ impl Drive {
 
     fn scan(&self, world_from_ego: &Isometry3<f64>, near: &[(usize, &Actor, State)], key: Key) -> Scan {
         let bodies: Vec<_> = near.iter().map(|(_, actor, state)| (actor.parts(state), state)).collect();
-        let placed: Vec<Placed> = (bodies.iter())
-            .flat_map(|(parts, state)| {
-                parts.iter().map(|part| Placed {
-                    part,
-                    world_from_part: state.world_from_body * part.body_from_part,
-                    foot_z: state.world_from_body.translation.z,
-                })
-            })
-            .collect();
+        let placed: Vec<Placed> = bodies.iter().flat_map(|(parts, state)| Placed::body(parts, state)).collect();
         let sweep_s = SWEEP_S.min(1.0 / self.config.rate_hz);
         let mut scan = Scan::default();
         for (laser_idx, laser) in self.lasers.iter().enumerate() {
@@ -351,7 +344,29 @@ impl Scan {
     }
 }
 
+/// From 1; another one for every actor and lap of a drive.
+fn track_id(actor_idx: usize, lap: i64, n_actors: usize) -> u64 {
+    actor_idx as u64 + 1 + MIN_IDS_PER_LAP.max(n_actors as u64) * zigzag(lap)
+}
+
 /// 0, -1, 1, -2, … as 0, 1, 2, 3, …
-fn zigzag(lap: i64) -> u32 {
-    (if lap < 0 { -2 * lap - 1 } else { 2 * lap }) as u32
+fn zigzag(lap: i64) -> u64 {
+    (if lap < 0 { -2 * lap - 1 } else { 2 * lap }) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn track_ids_differ_between_actors_and_laps_however_long_the_drive() {
+        let short = [(0, 0, 1), (4, 0, 5), (4, -1, 10_005), (4, 1, 20_005), (9_999, 0, 10_000)];
+        assert!(short.iter().all(|&(actor_idx, lap, id)| track_id(actor_idx, lap, 10_000) == id));
+        let n_actors = 25_000;
+        let ids: HashSet<u64> = (0..n_actors).flat_map(|idx| (-3..=3).map(move |lap| track_id(idx, lap, n_actors))).collect();
+        assert_eq!(ids.len(), 7 * n_actors);
+        assert_eq!(track_id(5_999_999, 60_000, 6_000_000), 720_006_000_000, "more than u32 holds");
+    }
 }

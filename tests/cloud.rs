@@ -14,6 +14,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use crate::support;
+use crate::support::allocations::allocations_of;
 
 const F32: u8 = PointField::FLOAT32;
 const F64: u8 = PointField::FLOAT64;
@@ -98,6 +99,34 @@ fn xyzi_cloud_decodes_with_stamp_and_frame() {
     assert_eq!((out.stamp, out.frame_id.as_str(), out.n_points()), (STAMP, "lidar", 2));
     assert_eq!(out.features, XYZI);
     assert_eq!((report.received, report.non_finite, report.filled), (2, 0, vec![]));
+}
+
+/// Two fields of other types than f32, so that nothing is copied whole; every seventh point is refused.
+fn long_cloud(n_points: usize) -> PointCloud2 {
+    let fields = [("x", 0, F32), ("y", 4, F32), ("z", 8, F64), ("intensity", 16, U16)];
+    let rows: Vec<[f64; 4]> =
+        (0..n_points).map(|i| [i as f64, -1.0, if i % 7 == 0 { f64::NAN } else { 0.5 }, (i % 100) as f64]).collect();
+    let rows: Vec<&[f64]> = rows.iter().map(|row| &row[..]).collect();
+    cloud(&fields, 18, &rows)
+}
+
+#[test]
+fn decoding_allocates_equally_often_for_any_number_of_points_and_not_at_all_again() {
+    let spec = input(&XYZI, IntensityMode::Scale(0.5), &[]);
+    let counts = [1_000, 180_000].map(|n_points| {
+        let message = long_cloud(n_points);
+        let borrowed = message.as_borrowed();
+        let mut decoder = CloudDecoder::new(&spec, &SensorOverrides::default()).unwrap();
+        let mut out = PointCloud::default();
+        let mut decode = || allocations_of(|| decoder.decode(&borrowed, &mut out).unwrap());
+        let ((first, report), (again, _)) = (decode(), decode());
+        assert_eq!((report.received, report.non_finite), (n_points, n_points.div_ceil(7)));
+        (first, again)
+    });
+    let [(first, again), long] = counts;
+    assert_eq!((first, again), long, "1 000 and 180 000 points");
+    assert!((1..60).contains(&first), "{first} allocations for the first cloud of a sensor");
+    assert_eq!(again, 0, "allocations for a further cloud");
 }
 
 /// Driver, fields after x, y, z, point step, their values, intensity, seconds after the stamp.

@@ -50,6 +50,17 @@ fn relative_links_and_pictures_exist() {
 }
 
 #[test]
+fn documents_are_finished() {
+    for document in ["README.md", "ARCHITECTURE.md"] {
+        for (number, line) in read(document).lines().enumerate() {
+            for mark in ["@@", "TODO"] {
+                assert!(!line.contains(mark), "{document}:{}: {mark} is left: {line}", number + 1);
+            }
+        }
+    }
+}
+
+#[test]
 fn architecture_lists_every_module() {
     let architecture = read("ARCHITECTURE.md");
     for module in read("src/lib.rs").lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')) {

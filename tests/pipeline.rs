@@ -6,7 +6,7 @@ use pivotal::model::layers::Mode;
 use pivotal::model::params::{Params, Weights};
 use pivotal::model::pillar_net::PillarNet;
 use pivotal::model::pillar_vfe::PaddedPillars;
-use pivotal::model::spec::ModelSpec;
+use pivotal::model::spec::{BackboneSpec, ModelSpec, NetworkSpec};
 use pivotal::model::{expected_params, fused::FusedPillarNet};
 use pivotal::pipeline::{Pipeline, PipelineError, PipelineOptions, Precision, boxes_from_maps};
 use pivotal::time::Stamp;
@@ -232,18 +232,63 @@ fn weights_of_another_spec_are_refused_with_every_difference() {
     }
 }
 
+/// The spec of a backbone of `n` blocks with equal strides that upsample to the first map as far as i64 goes.
+fn strided(n: usize, stride: i64) -> ModelSpec {
+    let mut spec = ModelSpec::builtin("cp-pillar-v0.64-xxs").unwrap();
+    let NetworkSpec::Pillar(pillar) = &mut spec.network;
+    pillar.backbone_2d = BackboneSpec {
+        layer_nums: vec![0; n],
+        strides: vec![stride; n],
+        filters: vec![8; n],
+        upsample_strides: (1..=n as u32).map(|power| stride.saturating_pow(power)).collect(),
+        upsample_filters: vec![8; n],
+    };
+    spec
+}
+
+/// 21 strides of 8 multiply to more than i64 holds; 22 give 0, by which no count of cells can be divided.
+#[test]
+fn strides_whose_product_overflows_are_refused() {
+    for (n, stride, expected) in [
+        (5, 8, vec!["[8, 8, 8, 8, 8]: the product of the strides is at most 8192"]),
+        (9, 1, vec!["backbone_2d = 9: at most 8 blocks"]),
+        (21, 8, vec!["backbone_2d = 21: at most 8 blocks", "the product of the strides is at most 8192"]),
+        (22, 8, vec!["backbone_2d = 22: at most 8 blocks", "the product of the strides is at most 8192"]),
+        (64, i64::MAX, vec!["backbone_2d = 9223372036854775807: strides are 1 to 8"]),
+        (3, i64::MIN, vec!["backbone_2d = -9223372036854775808: strides are 1 to 8"]),
+    ] {
+        let text = strided(n, stride).to_yaml().unwrap();
+        let message = ModelSpec::from_yaml(&text, "bad.yaml").unwrap_err().to_string();
+        for part in expected {
+            assert!(message.contains(part), "{n} strides of {stride}: {message}");
+        }
+    }
+    assert_eq!(strided(3, 2).check("good.yaml").map_err(|error| error.to_string()), Ok(()));
+    assert_eq!(strided(8, 1).check("good.yaml").map_err(|error| error.to_string()), Ok(()));
+}
+
 #[test]
 fn specs_that_break_rules_are_refused_with_every_rule() {
     let good = ModelSpec::builtin("cp-pillar-v0.64-xxs").unwrap();
     let text = good.to_yaml().unwrap();
     assert_eq!(ModelSpec::from_yaml(&text, "again").unwrap(), good);
-    let cases: [(&str, &str, &str); 12] = [
+    let cases: [(&str, &str, &str); 18] = [
         ("format: 1", "format: 2", "format = 2: this build reads format 1"),
         ("max_peaks: 500", "max_peaks: 0", "postprocess.max_peaks = 0: 1 to 4096"),
         ("score_threshold: 0.1", "score_threshold: 1.5", "score_threshold = 1.5: 0 <= score < 1"),
         ("iou: 0.7", "iou: -1.0", "postprocess.nms.iou = -1.0: 0 to 2"),
         ("head_channels: 16", "head_channels: 0", "head_channels = 0: 1 to 4096"),
-        ("max_points_per_voxel: 50", "max_points_per_voxel: 0", "max_points_per_voxel = Some(0): must be at least 1"),
+        ("max_points_per_voxel: 50", "max_points_per_voxel: 0", "max_points_per_voxel = Some(0): 1 to 2147483647"),
+        (
+            "max_points_per_voxel: 50",
+            "max_points_per_voxel: 2147483648",
+            "max_points_per_voxel = Some(2147483648): 1 to 2147483647",
+        ),
+        ("max_voxels: 150000", "max_voxels: 0", "max_voxels = Some(0): 1 to 2147483647"),
+        ("max_voxels: 150000", "max_voxels: 9223372036854775808", "max_voxels = Some(9223372036854775808): 1 to 2147483647"),
+        ("0.64", "1.0e-38", "must divide the range along x into 1 to 8192 whole cells, gives 1484"),
+        ("-74.24", "-3.4e38", "must divide the range along x into 1 to 8192 whole cells, gives 5312"),
+        ("head_channels: 16", "head_channels: 9223372036854775807", "head_channels = 9223372036854775807: 1 to 4096"),
         ("max_voxels: 150000", "max_voxel: 150000", "max_voxel"),
         ("head_channels: 16", "head_channels: many", "head_channels"),
         ("- Cyclist", "- Vehicle", "classes = [\"Vehicle\", \"Pedestrian\", \"Vehicle\"]: names must differ"),

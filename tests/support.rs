@@ -1,5 +1,7 @@
 //! What several tests need.
 
+pub mod allocations;
+
 use std::path::PathBuf;
 
 /// A path under the shared reference data: `$PIVOTAL_SHARED`, or `../shared` beside the repository.

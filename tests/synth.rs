@@ -1,6 +1,7 @@
 //! Tests of `synth`: what a frame promises, held against the frame itself and against the bag made of it.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use nalgebra::Vector3;
 use pivotal::bag::BagReader;
@@ -151,7 +152,7 @@ fn tracks_move_as_their_velocity_says() {
     let config = DriveConfig { rate_hz: 50.0, ..DriveConfig::new(14, 2, 40, SensorKind::Spinning16) };
     let drive = Drive::new(&config).unwrap();
     let (before, after) = (drive.frame(20).unwrap(), drive.frame(21).unwrap());
-    let in_world = |frame: &Frame| -> BTreeMap<u32, (Vector3<f64>, Vector3<f64>)> {
+    let in_world = |frame: &Frame| -> BTreeMap<u64, (Vector3<f64>, Vector3<f64>)> {
         let labels = frame.boxes.iter().chain(&frame.hidden_boxes);
         labels
             .map(|label| {
@@ -286,6 +287,22 @@ fn written_bag_reads_back_as_the_frames() {
     }
     let counts: Vec<(&str, usize)> = seen.into_iter().map(|(topic, last)| (topic, last + 1)).collect();
     assert_eq!(counts, [(LABEL_TOPIC, 3), (CLOUD_TOPIC, 3), ("/tf", 3), ("/tf_static", 1)]);
+}
+
+#[test]
+fn trainer_synth_prints_its_rate_where_no_terminal_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_trainer"))
+        .args(["synth", "--frames", "2", "--sensor", "spinning16", "--out"])
+        .arg(folder.path().join("drive"))
+        .output()
+        .unwrap();
+    let summary = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success());
+    let (_, rest) = summary.split_once(": 2 frames in ").unwrap_or_else(|| panic!("{summary}"));
+    let (seconds, rest) = rest.split_once(" s (").unwrap_or_else(|| panic!("{summary}"));
+    let (rate, _) = rest.split_once(" frames/s), ").unwrap_or_else(|| panic!("{summary}"));
+    assert!(seconds.parse::<f64>().is_ok() && rate.parse::<f64>().is_ok_and(|rate| rate > 0.0), "{summary}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -206,20 +207,23 @@ fn sensor(name: &str) -> Result<SensorKind, String> {
     })
 }
 
-/// Writes one drive with progress, rate and ETA on stderr.
+/// Writes one drive with progress, rate and ETA on stderr where that is a terminal, and the totals and the rate on stdout.
 fn write_drive(config: &DriveConfig, folder: &Path) -> anyhow::Result<()> {
     let template = "{prefix} [{bar:30}] {pos}/{len} frames, {per_sec}, ETA {eta}";
     let bar = ProgressBar::new(config.n_frames as u64).with_style(ProgressStyle::with_template(template)?);
     bar.set_prefix(format!("drive {}", config.drive));
+    let start = Instant::now();
     let totals = write_bag(config, folder, &mut |totals| bar.set_position(totals.n_frames as u64))
         .with_context(|| format!("drive {} into {}", config.drive, folder.display()))?;
     bar.finish_and_clear();
+    let seconds = start.elapsed().as_secs_f64();
     let boxes = ObjectClass::ALL.iter().zip(totals.n_boxes).map(|(class, n)| format!("{n} {}", class.name()));
     let points = totals.n_points as f64 / totals.n_frames.max(1) as f64;
     println!(
-        "{}: {} frames, {points:.0} points each, boxes: {}",
+        "{}: {} frames in {seconds:.1} s ({:.1} frames/s), {points:.0} points each, boxes: {}",
         folder.display(),
         totals.n_frames,
+        totals.n_frames as f64 / seconds,
         boxes.collect::<Vec<_>>().join(", ")
     );
     Ok(())

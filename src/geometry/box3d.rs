@@ -31,10 +31,8 @@ impl Box3d {
 
     /// Corners of the footprint, counter-clockwise, starting front left: (+l, +w), (-l, +w), (-l, -w), (+l, -w).
     pub fn footprint(&self) -> [[f64; 2]; 4] {
-        let (sin, cos) = self.yaw.sin_cos();
-        let (half_l, half_w) = (self.size[0] / 2.0, self.size[1] / 2.0);
-        [(half_l, half_w), (-half_l, half_w), (-half_l, -half_w), (half_l, -half_w)]
-            .map(|(along, across)| [self.center[0] + along * cos - across * sin, self.center[1] + along * sin + across * cos])
+        let half_size = [self.size[0] / 2.0, self.size[1] / 2.0];
+        rectangle([self.center[0], self.center[1]], half_size, self.yaw.sin_cos())
     }
 
     /// Whether a point lies inside or on the surface.
@@ -51,6 +49,12 @@ impl Box3d {
     pub fn range(&self) -> f64 {
         self.center[0].hypot(self.center[1])
     }
+}
+
+/// Corners of a rectangle around `center`, turned by the angle of that sine and cosine, in the order of [`Box3d::footprint`].
+pub(super) fn rectangle([x, y]: [f64; 2], [half_l, half_w]: [f64; 2], (sin, cos): (f64, f64)) -> [[f64; 2]; 4] {
+    [(half_l, half_w), (-half_l, half_w), (-half_l, -half_w), (half_l, -half_w)]
+        .map(|(along, across)| [x + along * cos - across * sin, y + along * sin + across * cos])
 }
 
 /// The same angle in [-pi, pi).

@@ -2,9 +2,10 @@
 //!
 //! Two rules exist because two questions exist:
 //!
-//! * The functions of this module are **exact geometry**. Everything the product decides or reports by overlap uses them.
+//! * The functions of this module are **exact geometry**: how much two boxes overlap. Matching with true boxes uses them, as does
+//!   every other figure about overlap that is reported.
 //! * [`mod@reference`] is the overlap of the paper's code, which counts corners up to 1 cm outside the other box as inside.
-//!   Suppression uses it, so that the boxes that survive are the paper's.
+//!   Suppression decides by it, and by it alone, so that the boxes that survive are the paper's.
 //!
 //! A box overlaps nothing, itself included, when a side is zero, negative or not finite, or when it reaches beyond 1e100 m
 //! (where areas would overflow). Results are never NaN.
@@ -12,6 +13,7 @@
 pub mod reference;
 
 use super::Box3d;
+use super::box3d::rectangle;
 
 /// Beyond this, products of sizes could overflow.
 const MAX_COORDINATE_M: f64 = 1e100;
@@ -121,11 +123,9 @@ fn clipped_area(a: &Footprint, b: &Footprint) -> f64 {
     let (frame, subject) = if a_is_larger { (a, b) } else { (b, a) };
 
     let (x, y, ..) = frame.relative(subject);
-    let (sin, cos) = sin_cos(subject.yaw - frame.yaw);
-    let [half_l, half_w] = subject.half_size;
     let mut outline = Outline::default();
-    for (along, across) in [(half_l, half_w), (-half_l, half_w), (-half_l, -half_w), (half_l, -half_w)] {
-        outline.push([x + along * cos - across * sin, y + along * sin + across * cos]);
+    for corner in rectangle([x, y], subject.half_size, sin_cos(subject.yaw - frame.yaw)) {
+        outline.push(corner);
     }
     for axis in 0..2 {
         for sign in [1.0, -1.0] {

@@ -173,6 +173,15 @@ pub enum SpecError {
     },
 }
 
+/// Highest cap of the voxeliser: its counts are i32.
+const MAX_CAP: usize = i32::MAX as usize;
+/// Most blocks of a backbone.
+const MAX_BLOCKS: usize = 8;
+/// Most cells along an axis.
+const MAX_CELLS: usize = 8192;
+/// Largest product of the strides: beyond it, a whole axis of any grid is less than one cell.
+const MAX_TOTAL_STRIDE: i64 = MAX_CELLS as i64;
+
 /// The specs of `config/models`, part of the binary so that it works from any folder.
 const BUILTIN: [(&str, &str); 7] = [
     ("cp-pillar", include_str!("../../config/models/cp-pillar.yaml")),
@@ -276,16 +285,18 @@ impl ModelSpec {
             let cells = extent / f64::from(voxel_size[axis]);
             let valid = extent.is_finite() && extent > 0.0 && voxel_size[axis] > 0.0;
             rule(valid, "grid.range", range, &format!("{name} needs min < max and a positive voxel_size, all finite"));
-            let whole = (cells - cells.round()).abs() < 1e-3 && (1.0..=8192.0).contains(&cells.round());
+            let whole = (cells - cells.round()).abs() < 1e-3 && (1.0..=MAX_CELLS as f64).contains(&cells.round());
             rule(
                 !valid || whole,
                 "grid.voxel_size",
                 voxel_size,
-                &format!("must divide the range along {name} into 1 to 8192 whole cells, gives {cells:.4}"),
+                &format!("must divide the range along {name} into 1 to {MAX_CELLS} whole cells, gives {cells:.4}"),
             );
         }
-        rule(*max_points_per_voxel != Some(0), "grid.max_points_per_voxel", max_points_per_voxel, "must be at least 1");
-        rule(*max_voxels != Some(0), "grid.max_voxels", max_voxels, "must be at least 1");
+        for (key, cap) in [("grid.max_points_per_voxel", max_points_per_voxel), ("grid.max_voxels", max_voxels)] {
+            let countable = cap.is_none_or(|cap| (1..=MAX_CAP).contains(&cap));
+            rule(countable, key, cap, &format!("1 to {MAX_CAP}, or absent to keep all"));
+        }
     }
 }
 
@@ -304,16 +315,12 @@ impl PillarNetSpec {
         let n = b.layer_nums.len();
         let lengths = [b.strides.len(), b.filters.len(), b.upsample_strides.len(), b.upsample_filters.len()];
         let key = "network.pillar.backbone_2d";
+        rule(n <= MAX_BLOCKS, key, &n, &format!("at most {MAX_BLOCKS} blocks"));
         rule(n > 0 && lengths.iter().all(|len| *len == n), key, &lengths, "every list needs one entry per block");
         let counts = b.filters.iter().chain(&b.upsample_filters);
         rule(counts.clone().all(|c| (1..=4096).contains(c)), key, b, "channels are 1 to 4096");
         rule(b.layer_nums.iter().all(|layers| *layers <= 64), key, &b.layer_nums, "at most 64 layers a block");
-        let mut total = 1;
-        for (stride, up) in b.strides.iter().zip(&b.upsample_strides) {
-            rule((1..=8).contains(stride), key, stride, "strides are 1 to 8");
-            total *= (*stride).clamp(1, 8);
-            rule(total == *up, key, up, &format!("upsample_stride must undo the strides so far ({total})"));
-        }
+        let Some(total) = b.check_strides(key, rule) else { return };
         for axis in 0..2 {
             let cells = grid.shape[axis];
             rule(
@@ -323,6 +330,21 @@ impl PillarNetSpec {
                 &format!("cells must be a multiple of the strides' product {total}"),
             );
         }
+    }
+}
+
+impl BackboneSpec {
+    /// The product of the strides; `None` when it is over its limit, which is then the last rule named.
+    fn check_strides(&self, key: &str, rule: Rule<'_>) -> Option<i64> {
+        let mut total = 1i64;
+        for (stride, up) in self.strides.iter().zip(&self.upsample_strides) {
+            rule((1..=8).contains(stride), key, stride, "strides are 1 to 8");
+            let product = total.checked_mul((*stride).clamp(1, 8)).filter(|product| *product <= MAX_TOTAL_STRIDE);
+            rule(product.is_some(), key, &self.strides, &format!("the product of the strides is at most {MAX_TOTAL_STRIDE}"));
+            total = product?;
+            rule(total == *up, key, up, &format!("upsample_stride must undo the strides so far ({total})"));
+        }
+        Some(total)
     }
 }
 

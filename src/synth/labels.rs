@@ -12,7 +12,7 @@ const LOOSENESS_M: f64 = 0.03;
 const CELL_M: f64 = 4.0;
 
 /// The label of an object without its points.
-pub fn label(object: &Object, state: &State, ego_from_world: &Isometry3<f64>, track_id: u32) -> LabeledBox {
+pub fn label(object: &Object, state: &State, ego_from_world: &Isometry3<f64>, track_id: u64) -> LabeledBox {
     let ego_from_body = ego_from_world * state.world_from_body;
     let rotation = ego_from_body.rotation.to_rotation_matrix();
     let ahead = rotation * Vector3::x();

@@ -8,6 +8,7 @@ use parry3d::math::{Mat3, Vec3};
 use parry3d::query::Ray;
 use rayon::prelude::*;
 
+use super::motion::State;
 use super::random::Key;
 use super::sensor::LaserSpec;
 use super::shape::{Part, Surface, vec3};
@@ -29,6 +30,18 @@ pub struct Placed<'a> {
     pub world_from_part: Isometry3<f64>,
     /// World z of the foot of its body.
     pub foot_z: f64,
+}
+
+impl<'a> Placed<'a> {
+    /// The parts of a body that stands somewhere.
+    pub fn body(parts: &'a [Part], state: &State) -> impl Iterator<Item = Self> + use<'a> {
+        let world_from_body = state.world_from_body;
+        parts.iter().map(move |part| Self {
+            part,
+            world_from_part: world_from_body * part.body_from_part,
+            foot_z: world_from_body.translation.z,
+        })
+    }
 }
 
 /// What a shot met, in the laser's frame.
@@ -382,16 +395,7 @@ mod tests {
         let world_from_ego = world.street.standing([x, y], yaw);
         let states: Vec<_> = world.actors.iter().map(|actor| (actor, actor.state(&world.street, 0.0, 0.0))).collect();
         let bodies: Vec<_> = states.iter().map(|(actor, state)| (actor.parts(state), state)).collect();
-        let placed: Vec<Placed> = bodies
-            .iter()
-            .flat_map(|(parts, state)| {
-                parts.iter().map(|part| Placed {
-                    part,
-                    world_from_part: state.world_from_body * part.body_from_part,
-                    foot_z: state.world_from_body.translation.z,
-                })
-            })
-            .collect();
+        let placed: Vec<Placed> = bodies.iter().flat_map(|(parts, state)| Placed::body(parts, state)).collect();
         for mut laser in SensorKind::Waymo5.lasers() {
             laser.n_columns = laser.n_columns.min(240) / 4;
             let mount = upright(laser.mount_m, laser.mount_yaw_rad);

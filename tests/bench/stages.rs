@@ -1,4 +1,7 @@
-//! Every stage at 20k, 60k and 180k points, each beside its plain version: `cargo bench --bench stages`.
+//! Every stage beside its plain version: `cargo bench --bench stages`.
+//!
+//! Decoding, voxelising, pillar features, scatter and whole frames run at 20k, 60k and 180k points. The dense maps have one size
+//! whatever the cloud, so backbone and head run at 160k only, as do whole frames in bf16.
 
 mod ratios;
 
@@ -6,22 +9,27 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion};
-use pivotal::cloud::PointCloud;
+use pivotal::cloud::decode::{CloudDecoder, SensorOverrides};
+use pivotal::cloud::{Feature, PointCloud};
 use pivotal::model::init::{HeadMultipliers, hash_weights};
 use pivotal::model::layers::Mode;
 use pivotal::model::params::Params;
 use pivotal::model::pillar_net::PillarNet;
 use pivotal::model::pillar_vfe::{PaddedPillars, scatter};
-use pivotal::model::spec::ModelSpec;
+use pivotal::model::spec::{InputSpec, ModelSpec};
 use pivotal::model::{expected_params, fused::FusedPillarNet};
+use pivotal::msgs::sensor_msgs::{PointCloud2, PointCloud2Ref, PointField};
 use pivotal::pipeline::boxes_from_maps;
 use pivotal::postprocess;
+use pivotal::synth::record::cloud_message;
 use pivotal::synth::sensor::SensorKind;
-use pivotal::synth::{Drive, DriveConfig};
-use pivotal::voxel::{Pillarizer, pillarize_by_sort, pillarize_on_device};
+use pivotal::synth::{Drive, DriveConfig, Frame};
+use pivotal::voxel::{PillarTensors, Pillarizer, pillarize_by_sort, pillarize_on_device};
 use tch::{Device, Kind, Tensor};
 
 const SIZES: [usize; 3] = [20_000, 60_000, 180_000];
+/// Points of a usual cloud of five lasers.
+const USUAL_SIZE: usize = 160_000;
 
 fn main() {
     let _no_grad = tch::no_grad_guard();
@@ -34,11 +42,19 @@ fn main() {
     let mut groups = Vec::new();
     for size in SIZES {
         let cloud = thinned(&full, size);
+        decode(&mut criterion, &cloud, size, &mut groups);
         voxelize(&mut criterion, &cloud, size, &mut groups);
         vfe(&mut criterion, &cloud, size, &mut groups);
+        scatters(&mut criterion, &cloud, size, &mut groups);
     }
-    for model in ["cp-pillar-v0.64", "cp-pillar-v0.64-xxs"] {
-        maps(&mut criterion, model, &thinned(&full, 160_000), &mut groups);
+    let usual = thinned(&full, USUAL_SIZE);
+    for model in ["cp-pillar-v0.64", "cp-pillar-v0.64-xxs"].map(Model::new) {
+        model.backbone(&mut criterion, &usual, &mut groups);
+        model.head_and_boxes(&mut criterion, &usual, &mut groups);
+        for size in SIZES {
+            model.frames(&mut criterion, &thinned(&full, size), &VARIANTS[..2], &mut groups);
+        }
+        model.frames(&mut criterion, &usual, VARIANTS, &mut groups);
     }
     criterion.final_summary();
     ratios::print_ratios(&groups);
@@ -71,6 +87,57 @@ fn spec(model: &str) -> ModelSpec {
 fn network(spec: &ModelSpec) -> PillarNet {
     let weights = hash_weights(&expected_params(spec), 1, &HeadMultipliers { hm_weight: 0.3 });
     PillarNet::new(&Params::load(&weights, Device::Cpu), spec)
+}
+
+/// The cloud as a driver would publish it, with firing times and rings.
+fn message(cloud: &PointCloud) -> PointCloud2 {
+    let n = cloud.n_points();
+    cloud_message(&Frame {
+        cloud: cloud.clone(),
+        rings: vec![0; n],
+        time_offsets_s: vec![0.0; n],
+        boxes: Vec::new(),
+        hidden_boxes: Vec::new(),
+        world_from_ego: nalgebra::Isometry3::identity(),
+    })
+}
+
+/// Little-endian FLOAT32 fields read one after the other, point by point.
+fn field_by_field(message: &PointCloud2Ref<'_>, input: &InputSpec) -> Vec<f32> {
+    let field = |feature: &Feature| message.fields.iter().find(|field| field.name == feature.to_string()).expect("a field");
+    let fields: Vec<_> = input.features.iter().map(field).collect();
+    assert!(!message.is_bigendian && fields.iter().all(|field| field.datatype == PointField::FLOAT32));
+    let mut points = Vec::new();
+    for point in message.data.chunks_exact(message.point_step as usize) {
+        let start = points.len();
+        for (field, feature) in fields.iter().zip(&input.features) {
+            let bytes = &point[field.offset as usize..][..4];
+            let value = f32::from_le_bytes(bytes.try_into().expect("4 bytes"));
+            points.push(if *feature == Feature::Intensity { input.intensity.apply(value) } else { value });
+        }
+        if !points[start..].iter().all(|value| value.is_finite()) {
+            points.truncate(start);
+        }
+    }
+    points
+}
+
+fn decode(criterion: &mut Criterion, cloud: &PointCloud, size: usize, groups: &mut Groups) {
+    let spec = spec("cp-pillar-v0.64");
+    let message = message(cloud);
+    let message = message.as_borrowed();
+    let mut decoder = CloudDecoder::new(&spec.input, &SensorOverrides::default()).expect("the spec's columns");
+    let mut out = PointCloud::default();
+    decoder.decode(&message, &mut out).expect("a good cloud");
+    assert_eq!(out.points, field_by_field(&message, &spec.input), "both readers see the same points");
+    let name = format!("decode/{}k", size / 1000);
+    let mut group = criterion.benchmark_group(&name);
+    group.bench_function(BenchmarkId::from_parameter("plain"), |b| b.iter(|| field_by_field(black_box(&message), &spec.input)));
+    group.bench_function(BenchmarkId::from_parameter("blocks"), |b| {
+        b.iter(|| decoder.decode(black_box(&message), &mut out).expect("a good cloud"));
+    });
+    group.finish();
+    groups.push((name, &["plain", "blocks"]));
 }
 
 fn voxelize(criterion: &mut Criterion, cloud: &PointCloud, size: usize, groups: &mut Groups) {
@@ -108,64 +175,113 @@ fn vfe(criterion: &mut Criterion, cloud: &PointCloud, size: usize, groups: &mut 
     groups.push((name, &["plain", "fused"]));
 }
 
-/// The two-dimensional part, the boxes, and whole frames.
-fn maps(criterion: &mut Criterion, model: &str, cloud: &PointCloud, groups: &mut Groups) {
-    const VARIANTS: &[&str] = &["plain", "fused", "fused-bf16"];
-    let spec = spec(model);
-    let net = network(&spec);
-    let cap = spec.grid.max_points_per_voxel;
-    let fused = [Kind::Float, Kind::BFloat16].map(|kind| FusedPillarNet::new(&net, &spec.grid(), cap, kind));
-    let d = cloud.features.len();
-    let mut pillarizer = Pillarizer::new(spec.grid(), spec.caps());
-    let pillars = pillarize_on_device(&mut pillarizer, &cloud.points, d, Device::Cpu).expect("cpu");
-    let features = fused[0].pillar_features(&pillars);
-    let padded = PaddedPillars::from_clouds(&[pillars], cap);
-    let map = scatter(&features, &padded.coords, 1, &spec.grid());
-    let pillars = pillarize_on_device(&mut pillarizer, &cloud.points, d, Device::Cpu).expect("cpu");
-
-    let name = format!("backbone/{model}");
+/// From pillars to a map. Its size is the grid's, so only the number of pillars changes with the cloud.
+fn scatters(criterion: &mut Criterion, cloud: &PointCloud, size: usize, groups: &mut Groups) {
+    let model = Model::new("cp-pillar-v0.64");
+    let pillars = model.pillars(cloud);
+    let features = model.fused[0].pillar_features(&pillars);
+    let padded = PaddedPillars::from_clouds(&[model.pillars(cloud)], model.spec.grid.max_points_per_voxel);
+    let grid = model.spec.grid();
+    let name = format!("scatter/{}k", size / 1000);
     let mut group = criterion.benchmark_group(&name);
-    group.bench_function(BenchmarkId::from_parameter("plain"), |b| b.iter(|| net.backbone.forward(black_box(&map), Mode::Eval)));
-    for (fused, id) in fused.iter().zip(&VARIANTS[1..]) {
-        let map = fused.scatter(&features, &pillars);
-        group.bench_function(BenchmarkId::from_parameter(id), |b| b.iter(|| fused.backbone(black_box(&map))));
-    }
-    group.finish();
-    groups.push((name, VARIANTS));
-
-    let name = format!("head-and-boxes/{model}");
-    let mut group = criterion.benchmark_group(&name);
-    let plain_2d = net.backbone.forward(&map, Mode::Eval).spatial_features_2d;
     group.bench_function(BenchmarkId::from_parameter("plain"), |b| {
-        b.iter(|| boxes_from_maps(&net.head.forward(black_box(&plain_2d), Mode::Eval), &spec).expect("boxes"));
+        b.iter(|| scatter(black_box(&features), &padded.coords, 1, &grid));
     });
-    for (fused, id) in fused.iter().zip(&VARIANTS[1..]) {
-        let features_2d = fused.backbone(&fused.scatter(&features, &pillars));
-        group.bench_function(BenchmarkId::from_parameter(id), |b| b.iter(|| fused_boxes(fused, black_box(&features_2d), &spec)));
-    }
+    group.bench_function(BenchmarkId::from_parameter("fused"), |b| {
+        b.iter(|| model.fused[0].scatter(black_box(&features), &pillars));
+    });
     group.finish();
-    groups.push((name, VARIANTS));
+    groups.push((name, &VARIANTS[..2]));
+}
 
-    let name = format!("frame/{model}");
-    let mut group = criterion.benchmark_group(&name);
-    group.bench_function(BenchmarkId::from_parameter("plain"), |b| {
-        b.iter(|| {
-            let pillars = pillarize_on_device(&mut pillarizer, black_box(&cloud.points), d, Device::Cpu).expect("cpu");
-            let trace = net.forward(&PaddedPillars::from_clouds(&[pillars], cap), Mode::Eval);
-            boxes_from_maps(&trace.head, &spec).expect("boxes")
+/// A network in its plain and its fused arrangements.
+struct Model {
+    spec: ModelSpec,
+    net: PillarNet,
+    /// f32 and bf16.
+    fused: [FusedPillarNet; 2],
+}
+
+/// Names of the plain network and of [`Model::fused`].
+const VARIANTS: &[&str] = &["plain", "fused", "fused-bf16"];
+
+impl Model {
+    fn new(name: &str) -> Self {
+        let spec = spec(name);
+        let net = network(&spec);
+        let cap = spec.grid.max_points_per_voxel;
+        let fused = [Kind::Float, Kind::BFloat16].map(|kind| FusedPillarNet::new(&net, &spec.grid(), cap, kind));
+        Self { spec, net, fused }
+    }
+
+    fn pillars(&self, cloud: &PointCloud) -> PillarTensors {
+        let mut pillarizer = Pillarizer::new(self.spec.grid(), self.spec.caps());
+        pillarize_on_device(&mut pillarizer, &cloud.points, cloud.features.len(), Device::Cpu).expect("cpu")
+    }
+
+    fn backbone(&self, criterion: &mut Criterion, cloud: &PointCloud, groups: &mut Groups) {
+        let pillars = self.pillars(cloud);
+        let features = self.fused[0].pillar_features(&pillars);
+        let padded = PaddedPillars::from_clouds(&[self.pillars(cloud)], self.spec.grid.max_points_per_voxel);
+        let map = scatter(&features, &padded.coords, 1, &self.spec.grid());
+        let name = format!("backbone/{}", self.spec.name);
+        let mut group = criterion.benchmark_group(&name);
+        let plain = BenchmarkId::from_parameter(VARIANTS[0]);
+        group.bench_function(plain, |b| b.iter(|| self.net.backbone.forward(black_box(&map), Mode::Eval)));
+        for (fused, id) in self.fused.iter().zip(&VARIANTS[1..]) {
+            let map = fused.scatter(&features, &pillars);
+            group.bench_function(BenchmarkId::from_parameter(id), |b| b.iter(|| fused.backbone(black_box(&map))));
+        }
+        group.finish();
+        groups.push((name, VARIANTS));
+    }
+
+    fn head_and_boxes(&self, criterion: &mut Criterion, cloud: &PointCloud, groups: &mut Groups) {
+        let pillars = self.pillars(cloud);
+        let features = self.fused[0].pillar_features(&pillars);
+        let padded = PaddedPillars::from_clouds(&[self.pillars(cloud)], self.spec.grid.max_points_per_voxel);
+        let map = scatter(&features, &padded.coords, 1, &self.spec.grid());
+        let plain_2d = self.net.backbone.forward(&map, Mode::Eval).spatial_features_2d;
+        let name = format!("head-and-boxes/{}", self.spec.name);
+        let mut group = criterion.benchmark_group(&name);
+        group.bench_function(BenchmarkId::from_parameter(VARIANTS[0]), |b| {
+            b.iter(|| boxes_from_maps(&self.net.head.forward(black_box(&plain_2d), Mode::Eval), &self.spec).expect("boxes"));
         });
-    });
-    for (fused, id) in fused.iter().zip(&VARIANTS[1..]) {
-        group.bench_function(BenchmarkId::from_parameter(id), |b| {
+        for (fused, id) in self.fused.iter().zip(&VARIANTS[1..]) {
+            let features_2d = fused.backbone(&fused.scatter(&features, &pillars));
+            group.bench_function(BenchmarkId::from_parameter(id), |b| {
+                b.iter(|| fused_boxes(fused, black_box(&features_2d), &self.spec));
+            });
+        }
+        group.finish();
+        groups.push((name, VARIANTS));
+    }
+
+    /// Whole frames, from points to boxes, by the first of [`VARIANTS`].
+    fn frames(&self, criterion: &mut Criterion, cloud: &PointCloud, variants: &'static [&'static str], groups: &mut Groups) {
+        let (spec, d) = (&self.spec, cloud.features.len());
+        let mut pillarizer = Pillarizer::new(spec.grid(), spec.caps());
+        let mut pillars = || pillarize_on_device(&mut pillarizer, black_box(&cloud.points), d, Device::Cpu).expect("cpu");
+        let name = format!("frame/{}/{}k", spec.name, cloud.n_points() / 1000);
+        let mut group = criterion.benchmark_group(&name);
+        group.bench_function(BenchmarkId::from_parameter(variants[0]), |b| {
             b.iter(|| {
-                let pillars = pillarize_on_device(&mut pillarizer, black_box(&cloud.points), d, Device::Cpu).expect("cpu");
-                let map = fused.scatter(&fused.pillar_features(&pillars), &pillars);
-                fused_boxes(fused, &fused.backbone(&map), &spec)
+                let padded = PaddedPillars::from_clouds(&[pillars()], spec.grid.max_points_per_voxel);
+                boxes_from_maps(&self.net.forward(&padded, Mode::Eval).head, spec).expect("boxes")
             });
         });
+        for (fused, id) in self.fused.iter().zip(&variants[1..]) {
+            group.bench_function(BenchmarkId::from_parameter(id), |b| {
+                b.iter(|| {
+                    let pillars = pillars();
+                    let map = fused.scatter(&fused.pillar_features(&pillars), &pillars);
+                    fused_boxes(fused, &fused.backbone(&map), spec)
+                });
+            });
+        }
+        group.finish();
+        groups.push((name, variants));
     }
-    group.finish();
-    groups.push((name, VARIANTS));
 }
 
 fn fused_boxes(fused: &FusedPillarNet, features_2d: &[Tensor], spec: &ModelSpec) -> pivotal::pipeline::Boxes {

@@ -11,7 +11,7 @@
 //! # Source
 //! Behaviour after OpenPCDet 0.5.2 `ops/iou3d_nms`; evaluated in f64 where that uses f32.
 
-use super::{Box3d, Footprint, ROUNDING_SLACK, fan_area, from_to, height_overlap};
+use super::{Box3d, Footprint, ROUNDING_SLACK, fan_area, from_to, height_overlap, rectangle};
 
 /// How far outside a footprint a corner may lie along each axis and still count as inside.
 const CORNER_TOLERANCE_M: f64 = 0.01;
@@ -117,10 +117,7 @@ fn polygon_area(a: &Footprint, b: &Footprint) -> f64 {
 }
 
 fn corners_around(f: &Footprint, origin: [f64; 2]) -> [[f64; 2]; 4] {
-    let [half_l, half_w] = f.half_size;
-    let [x, y] = from_to(origin, f.center);
-    [(half_l, half_w), (-half_l, half_w), (-half_l, -half_w), (half_l, -half_w)]
-        .map(|(along, across)| [x + along * f.cos - across * f.sin, y + along * f.sin + across * f.cos])
+    rectangle(from_to(origin, f.center), f.half_size, (f.sin, f.cos))
 }
 
 fn edges(corners: &[[f64; 2]; 4]) -> [[[f64; 2]; 2]; 4] {
