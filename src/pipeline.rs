@@ -19,6 +19,7 @@ use crate::model::params::{Params, Weights, differences};
 use crate::model::pillar_net::PillarNet;
 use crate::model::spec::{ModelSpec, PostprocessSpec, SpecError};
 use crate::postprocess::{self, Detection, Peaks, PostprocessError};
+use crate::time::millis;
 use crate::voxel::{PillarTensors, Pillarizer, VoxelCounts, pillarize_on_device};
 
 /// Input cells per cell of a pillar network's head maps.
@@ -294,7 +295,7 @@ fn timed<T>(device: Device, total_ms: &mut f64, stage: impl FnOnce() -> T) -> T 
     let start = Instant::now();
     let result = stage();
     device::synchronize(device);
-    *total_ms += start.elapsed().as_secs_f64() * 1e3;
+    *total_ms += millis(start.elapsed());
     result
 }
 

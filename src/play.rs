@@ -14,6 +14,7 @@ use crate::msgs::vision_msgs::Detection3DArray;
 use crate::msgs::{Message, builtin_interfaces};
 use crate::replay::latency::LatencyStats;
 use crate::replay::{ReplayError, choose_cloud_topic};
+use crate::time::millis;
 use crate::transport::names::TopicName;
 use crate::transport::{Publisher, Qos, Reliability, Subscription, Transport, TransportError};
 
@@ -217,7 +218,7 @@ impl Link {
                 Some(sample) => {
                     let array: Detection3DArray = decode(&sample.bytes, &self.objects)?;
                     if let Some(sent) = self.sent_at.get(&key(&array.header.stamp)) {
-                        self.round_trips_ms.push(sample.received.saturating_duration_since(*sent).as_secs_f64() * 1e3);
+                        self.round_trips_ms.push(millis(sample.received.saturating_duration_since(*sent)));
                         self.boxes += array.detections.len();
                     }
                 }

@@ -14,7 +14,7 @@ use crate::msgs::sensor_msgs::PointCloud2Ref;
 use crate::msgs::std_msgs::Header;
 use crate::pipeline::{FrameOutput, Pipeline, PipelineError};
 use crate::postprocess::Detection;
-use crate::time::Stamp;
+use crate::time::{Stamp, millis};
 
 /// Failures in a row after which the device counts as broken.
 const MAX_FAILURES: u32 = 3;
@@ -107,7 +107,7 @@ impl FrameWorker {
             return Err(FrameFault::TooManyPoints { got: n_points, limit: self.max_points });
         }
         let decoded = self.decoder.decode(message, &mut self.cloud)?;
-        let decode_ms = elapsed_ms(started);
+        let decode_ms = millis(started.elapsed());
         let output = self.pipeline.process(&self.cloud)?;
         let detections = self.filter.apply(output.detections.clone(), &self.pipeline.spec().classes);
         let mut flags = frame_flags(&output);
@@ -118,7 +118,7 @@ impl FrameWorker {
             flags.push(TIME_JUMP_BACK.to_owned());
         }
         self.last_stamp = Some(self.cloud.stamp);
-        let total_ms = elapsed_ms(started);
+        let total_ms = millis(started.elapsed());
         Ok(Frame { header: message.header.clone(), detections, output, decoded, decode_ms, total_ms, flags })
     }
 }
@@ -181,10 +181,6 @@ fn lattice_cloud(spec: &ModelSpec) -> PointCloud {
         row[2] = at(2, 0.5);
     }
     PointCloud { features: spec.input.features.clone(), points, ..PointCloud::default() }
-}
-
-fn elapsed_ms(since: Instant) -> f64 {
-    since.elapsed().as_secs_f64() * 1e3
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

@@ -15,6 +15,7 @@ use crate::device;
 use crate::model::directory;
 use crate::msgs::{Message, cdr};
 use crate::pipeline::Pipeline;
+use crate::time::millis;
 use crate::transport::{Publisher, Sample, TransportError};
 
 /// How long to wait for a cloud before looking whether to stop.
@@ -101,7 +102,7 @@ impl Inference {
         tracing::info!("loaded {model}");
         let device = format!("{} ({})", device::name(pipeline.device()), pipeline.device_reason());
         let worker = FrameWorker::new(pipeline, &self.config)?;
-        let cold_start_ms = started.elapsed().as_secs_f64() * 1e3;
+        let cold_start_ms = millis(started.elapsed());
         let topic = self.shared.input.topic();
         tracing::info!("ready: model {model} on {device} after {cold_start_ms:.0} ms, waiting for clouds on {topic}");
         self.shared.health().ready(model, device, cold_start_ms);
@@ -136,7 +137,7 @@ impl Inference {
         }
         self.shared.set_newest_stamp(header.stamp.into());
         let mut result = self.outputs.objects.publish(&cdr::to_bytes(&detections_to_msg(&detections, classes, &header)));
-        let latency_ms = sample.received.elapsed().as_secs_f64() * 1e3;
+        let latency_ms = millis(sample.received.elapsed());
         if let Some(markers) = &self.outputs.markers {
             let sent = send(markers, || detections_to_markers(&detections, classes, &header, self.config.marker_lifetime_s));
             result = result.and(sent);

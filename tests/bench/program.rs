@@ -19,6 +19,7 @@ use pivotal::pipeline::{Boxes, boxes_from_maps};
 use pivotal::synth::record::write_bag;
 use pivotal::synth::sensor::SensorKind;
 use pivotal::synth::{Drive, DriveConfig};
+use pivotal::time::millis;
 use pivotal::voxel::{Pillarizer, pillarize_on_device};
 use tch::Device;
 
@@ -68,7 +69,7 @@ fn plain(config: &DriveConfig, spec: &ModelSpec, weights: &Weights) -> (f64, usi
         let trace = net.forward(&PaddedPillars::from_clouds(&[pillars], spec.grid.max_points_per_voxel), Mode::Eval);
         let Boxes { kept, .. } = boxes_from_maps(&trace.head, spec).expect("boxes");
         if index > 0 {
-            total_ms += start.elapsed().as_secs_f64() * 1e3;
+            total_ms += millis(start.elapsed());
         }
         n_boxes += kept.len();
     }
