@@ -148,7 +148,7 @@ pub(super) enum Remedy {
 }
 
 impl FailureStreak {
-    /// A frame that went well, or one whose cloud was to blame.
+    /// A frame that went well. One whose cloud was to blame says nothing of the device and is told to nobody here.
     pub(super) fn healthy(&mut self) {
         self.n_failures = 0;
     }
