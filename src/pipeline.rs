@@ -17,7 +17,7 @@ use crate::model::directory::{self, DirectoryError};
 use crate::model::fused::FusedPillarNet;
 use crate::model::params::{Params, Weights, differences};
 use crate::model::pillar_net::PillarNet;
-use crate::model::spec::{ModelSpec, PostprocessSpec, SpecError};
+use crate::model::spec::{ModelSpec, SpecError};
 use crate::postprocess::{self, Detection, Peaks, PostprocessError};
 use crate::time::millis;
 use crate::voxel::{PillarTensors, Pillarizer, VoxelCounts, pillarize_on_device};
@@ -191,17 +191,6 @@ impl Pipeline {
     /// Why it runs there, for the log.
     pub fn device_reason(&self) -> &str {
         &self.device_reason
-    }
-
-    /// Replaces thresholds and suppression.
-    ///
-    /// # Errors
-    /// [`SpecError`] when a rule is broken; the old ones stay.
-    pub fn set_postprocess(&mut self, postprocess: PostprocessSpec) -> Result<(), PipelineError> {
-        let changed = ModelSpec { postprocess, ..self.spec.clone() };
-        changed.check(&changed.name)?;
-        self.spec = changed;
-        Ok(())
     }
 
     /// One cloud through all stages. A cloud without a point in range gives no detections; the network is not asked.
