@@ -1,4 +1,8 @@
-//! Stamps: when something was measured, as ROS counts it. Durations as numbers.
+//! Stamps: when something was measured, as ROS counts it. Durations as numbers, and log lines held apart by time.
+
+mod throttle;
+
+pub(crate) use throttle::Throttle;
 
 use std::time::Duration;
 

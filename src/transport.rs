@@ -228,6 +228,12 @@ impl Subscription {
         self.mailbox.overwritten()
     }
 
+    /// Messages that arrived in an encoding that nothing defines and were dropped, since the subscription began; they are not
+    /// among [`Self::received`].
+    pub fn undecodable(&self) -> u64 {
+        self.mailbox.undecodable()
+    }
+
     /// Messages that arrived, read or not, since the subscription began.
     pub fn received(&self) -> u64 {
         self.mailbox.received()

@@ -10,12 +10,11 @@ use super::frame::{FailedFrame, FailureStreak, Frame, FrameWorker, Remedy, TIME_
 use super::health::FrameEvent;
 use super::output::{FrameFacts, detections_to_markers, detections_to_msg, failed_report, report_to_msg};
 use super::run::Shared;
-use super::throttle::Throttle;
 use crate::device;
 use crate::model::directory;
 use crate::msgs::{Message, cdr};
 use crate::pipeline::Pipeline;
-use crate::time::millis;
+use crate::time::{Throttle, millis};
 use crate::transport::{Publisher, Sample, TransportError};
 
 /// How long to wait for a cloud before looking whether to stop.

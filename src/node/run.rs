@@ -59,8 +59,12 @@ impl Shared {
     /// Tells the health what the subscription counts; both parties do, so that a long frame does not look like silence.
     pub(super) fn observe_input(&self) {
         let input = &self.input;
-        let counters =
-            InputCounters { received: input.received(), overwritten: input.overwritten(), publishers: input.matched() };
+        let counters = InputCounters {
+            received: input.received(),
+            overwritten: input.overwritten(),
+            undecodable: input.undecodable(),
+            publishers: input.matched(),
+        };
         self.health().observe_input(counters, Instant::now());
     }
 
