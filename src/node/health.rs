@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::msgs::diagnostic_msgs::{DiagnosticStatus, KeyValue};
+use crate::msgs::pivotal::FrameReport;
 
 /// What is known from the start.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -36,7 +37,7 @@ pub struct InputCounters {
 /// What became of one cloud.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FrameEvent {
-    /// Objects were published.
+    /// Went through the pipeline; unless a flag says otherwise, its objects were published.
     Processed {
         /// From receipt to publication.
         latency_ms: f64,
@@ -105,7 +106,8 @@ impl Window {
 }
 
 /// Flags that deserve a warning; the others are only shown.
-const WARNING_FLAGS: [&str; 5] = ["empty_cloud", "out_of_range", "point_cap", "pillar_cap", "non_finite_boxes"];
+const WARNING_FLAGS: [&str; 6] =
+    ["empty_cloud", "out_of_range", "point_cap", "pillar_cap", "non_finite_boxes", FrameReport::NOT_PUBLISHED];
 
 impl Health {
     /// A node that has just been started.
