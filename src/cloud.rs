@@ -7,6 +7,7 @@ mod source;
 
 pub use error::CloudError;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -75,6 +76,19 @@ impl IntensityMode {
             IntensityMode::ScaleTanh(factor) => (factor * raw).tanh(),
         }
     }
+}
+
+/// The columns of the point cloud that a network is fed, as its spec holds them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputSpec {
+    /// Columns in the order of the first layer's weights; begins with x, y, z.
+    pub features: Vec<Feature>,
+    /// What is done to the intensity column.
+    pub intensity: IntensityMode,
+    /// Constants for columns a sensor does not have. A column that is absent from a cloud and from this table is an error.
+    #[serde(default)]
+    pub fill_absent: BTreeMap<Feature, f32>,
 }
 
 /// One cloud, decoded: every value is finite.

@@ -82,10 +82,15 @@ fn cuda(index: usize) -> Result<Device, String> {
     if !Cuda::is_available() || count == 0 {
         return Err("libtorch_cuda is loaded but finds no usable NVIDIA driver or GPU".to_owned());
     }
-    if index as i64 >= count {
-        return Err(format!("there are {count} GPUs, numbered from 0"));
+    nth_gpu(index, count)
+}
+
+fn nth_gpu(index: usize, count: i64) -> Result<Device, String> {
+    // Any index is a usize; as an i64, the largest would be negative.
+    match usize::try_from(count) {
+        Ok(count) if index < count => Ok(Device::Cuda(index)),
+        _ => Err(format!("there are {count} GPUs, numbered from 0")),
     }
-    Ok(Device::Cuda(index))
 }
 
 /// Loads `libtorch_cuda.so` once per process, from the folder the running libtorch came from.
@@ -131,6 +136,14 @@ mod tests {
         for wrong in ["", "gpu", "cuda", "cuda:", "cuda:-1", "cuda:x", "CPU"] {
             let message = choose(wrong).expect_err(wrong).to_string();
             assert!(message.contains("must be `auto`, `cpu` or `cuda:N`"), "{message}");
+        }
+    }
+
+    #[test]
+    fn gpus_beyond_those_there_are_are_refused() {
+        assert_eq!(nth_gpu(1, 2), Ok(Device::Cuda(1)));
+        for (index, count) in [(2, 2), (usize::MAX, 2), (1 << 63, 2), (0, 0), (0, -1)] {
+            assert_eq!(nth_gpu(index, count), Err(format!("there are {count} GPUs, numbered from 0")));
         }
     }
 

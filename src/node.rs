@@ -32,5 +32,3 @@ mod frame;
 pub mod output;
 
 pub mod health;
-
-mod throttle;

@@ -18,8 +18,9 @@ use crate::model::directory::{self, DirectoryError};
 use crate::model::fused::FusedPillarNet;
 use crate::model::params::{Params, Weights, differences};
 use crate::model::pillar_net::PillarNet;
-use crate::model::spec::{ModelSpec, PostprocessSpec, SpecError};
+use crate::model::spec::{ModelSpec, SpecError};
 use crate::postprocess::{self, Detection, Peaks, PostprocessError};
+use crate::time::millis;
 use crate::voxel::{PillarTensors, Pillarizer, VoxelCounts, pillarize_on_device};
 
 /// Input cells per cell of a pillar network's head maps.
@@ -193,17 +194,6 @@ impl Pipeline {
         &self.device_reason
     }
 
-    /// Replaces thresholds and suppression.
-    ///
-    /// # Errors
-    /// [`SpecError`] when a rule is broken; the old ones stay.
-    pub fn set_postprocess(&mut self, postprocess: PostprocessSpec) -> Result<(), PipelineError> {
-        let changed = ModelSpec { postprocess, ..self.spec.clone() };
-        changed.check(&changed.name)?;
-        self.spec = changed;
-        Ok(())
-    }
-
     /// One cloud through all stages. A cloud without a point in range gives no detections; the network is not asked.
     ///
     /// # Errors
@@ -295,7 +285,7 @@ fn timed<T>(device: Device, total_ms: &mut f64, stage: impl FnOnce() -> T) -> T 
     let start = Instant::now();
     let result = stage();
     device::synchronize(device);
-    *total_ms += start.elapsed().as_secs_f64() * 1e3;
+    *total_ms += millis(start.elapsed());
     result
 }
 

@@ -1,4 +1,10 @@
-//! Stamps: when something was measured, as ROS counts it.
+//! Stamps: when something was measured, as ROS counts it. Durations as numbers, and log lines held apart by time.
+
+mod throttle;
+
+pub(crate) use throttle::Throttle;
+
+use std::time::Duration;
 
 /// Nanoseconds since the Unix epoch (or since the start of simulated time).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -22,5 +28,20 @@ impl Stamp {
     /// Seconds as a float, for people and plots.
     pub fn seconds(self) -> f64 {
         self.nanos as f64 * 1e-9
+    }
+}
+
+/// Milliseconds, as reports and tables hold them.
+pub fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn millis_keep_fractions() {
+        assert_eq!(millis(Duration::from_micros(1_250)), 1.25);
     }
 }

@@ -228,6 +228,12 @@ impl Subscription {
         self.mailbox.overwritten()
     }
 
+    /// Messages that arrived in an encoding that nothing defines and were dropped, since the subscription began; they are not
+    /// among [`Self::received`].
+    pub fn undecodable(&self) -> u64 {
+        self.mailbox.undecodable()
+    }
+
     /// Messages that arrived, read or not, since the subscription began.
     pub fn received(&self) -> u64 {
         self.mailbox.received()
@@ -256,6 +262,8 @@ pub struct Publisher {
 enum Sink {
     Inproc(inproc::Endpoint),
     Dds(Box<dds::Writer>),
+    #[cfg(test)]
+    Refusing,
 }
 
 impl Publisher {
@@ -279,6 +287,8 @@ impl Publisher {
                 Ok(())
             }
             Sink::Dds(writer) => writer.write(&payload),
+            #[cfg(test)]
+            Sink::Refusing => Err(TransportError::Dds { action: format!("publish on {}", self.topic), reason: "full".into() }),
         }
     }
 
@@ -287,7 +297,15 @@ impl Publisher {
         match &self.sink {
             Sink::Inproc(endpoint) => endpoint.matched(),
             Sink::Dds(writer) => writer.matched(),
+            #[cfg(test)]
+            Sink::Refusing => 1,
         }
+    }
+
+    /// One that refuses every message, as a middleware without room does.
+    #[cfg(test)]
+    pub(crate) fn refusing(topic: TopicName) -> Self {
+        Self { topic, sink: Sink::Refusing }
     }
 
     /// The topic's name.

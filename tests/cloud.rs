@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use pivotal::cloud::decode::{CloudDecoder, SensorOverrides};
 use pivotal::cloud::layout::CloudLayout;
-use pivotal::cloud::{CloudError, Feature, IntensityMode, PointCloud};
-use pivotal::model::spec::InputSpec;
+use pivotal::cloud::{CloudError, Feature, InputSpec, IntensityMode, PointCloud};
 use pivotal::msgs::cdr::from_bytes;
 use pivotal::msgs::sensor_msgs::{PointCloud2, PointCloud2Ref, PointField};
 use pivotal::msgs::std_msgs::Header;
@@ -13,8 +12,8 @@ use pivotal::time::Stamp;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::support;
 use crate::support::allocations::allocations_of;
+use crate::support::{self, borrowed};
 
 const F32: u8 = PointField::FLOAT32;
 const F64: u8 = PointField::FLOAT64;
@@ -81,7 +80,7 @@ const XYZT: [Feature; 4] = [Feature::X, Feature::Y, Feature::Z, Feature::TimeOff
 
 fn decode(message: &PointCloud2, input: &InputSpec) -> Result<Vec<f32>, CloudError> {
     let mut out = PointCloud::default();
-    CloudDecoder::new(input, &SensorOverrides::default())?.decode(&message.as_borrowed(), &mut out)?;
+    CloudDecoder::new(input, &SensorOverrides::default())?.decode(&borrowed(message), &mut out)?;
     Ok(out.points)
 }
 
@@ -94,7 +93,7 @@ fn xyzi_cloud_decodes_with_stamp_and_frame() {
     );
     let mut out = PointCloud::default();
     let mut decoder = CloudDecoder::new(&input(&XYZI, IntensityMode::Raw, &[]), &SensorOverrides::default()).unwrap();
-    let report = decoder.decode(&message.as_borrowed(), &mut out).unwrap();
+    let report = decoder.decode(&borrowed(&message), &mut out).unwrap();
     assert_eq!(out.points, [1.0, 2.0, 3.0, 0.5, 4.0, 5.0, 6.0, 0.25]);
     assert_eq!((out.stamp, out.frame_id.as_str(), out.n_points()), (STAMP, "lidar", 2));
     assert_eq!(out.features, XYZI);
@@ -115,7 +114,7 @@ fn decoding_allocates_equally_often_for_any_number_of_points_and_not_at_all_agai
     let spec = input(&XYZI, IntensityMode::Scale(0.5), &[]);
     let counts = [1_000, 180_000].map(|n_points| {
         let message = long_cloud(n_points);
-        let borrowed = message.as_borrowed();
+        let borrowed = borrowed(&message);
         let mut decoder = CloudDecoder::new(&spec, &SensorOverrides::default()).unwrap();
         let mut out = PointCloud::default();
         let mut decode = || allocations_of(|| decoder.decode(&borrowed, &mut out).unwrap());
@@ -231,7 +230,7 @@ fn intensity_modes_and_overrides_apply() {
         let sensor = SensorOverrides { field_names: field_names.clone(), intensity };
         let mut out = PointCloud::default();
         let mut decoder = CloudDecoder::new(&input(&XYZI, mode, &[]), &sensor).unwrap();
-        decoder.decode(&message.as_borrowed(), &mut out).unwrap();
+        decoder.decode(&borrowed(&message), &mut out).unwrap();
         assert!((out.points[3] - expected).abs() < 1e-6, "{mode:?} {sensor:?}: {} {expected}", out.points[3]);
     }
 }
@@ -243,7 +242,7 @@ fn absent_column_is_filled_with_the_spec_constant_and_reported() {
     let fill = [(Feature::Intensity, 4.0), (Feature::Elongation, 0.5)];
     let mut decoder = CloudDecoder::new(&input(&features, IntensityMode::Tanh, &fill), &SensorOverrides::default()).unwrap();
     let mut out = PointCloud::default();
-    let report = decoder.decode(&message.as_borrowed(), &mut out).unwrap();
+    let report = decoder.decode(&borrowed(&message), &mut out).unwrap();
     assert_eq!(out.points, [1.0, 2.0, 3.0, 4.0, 0.5]);
     assert_eq!(report.filled, [Feature::Intensity, Feature::Elongation]);
 }
@@ -264,7 +263,7 @@ fn points_with_a_non_finite_used_value_are_left_out_and_counted() {
     let message = cloud(&fields, 24, &points);
     let mut decoder = CloudDecoder::new(&input(&XYZI, IntensityMode::Tanh, &[]), &SensorOverrides::default()).unwrap();
     let mut out = PointCloud::default();
-    let report = decoder.decode(&message.as_borrowed(), &mut out).unwrap();
+    let report = decoder.decode(&borrowed(&message), &mut out).unwrap();
     assert_eq!((report.received, report.non_finite), (8, 6));
     assert_eq!(out.points, [1.0, 1.0, 1.0, 0.0, 2.0, 2.0, 2.0, 0.0]);
 }
@@ -296,7 +295,7 @@ fn layout_is_described_once_per_change() {
     let spec = input(&features, IntensityMode::Scale(0.5), &[(Feature::Elongation, 0.0)]);
     let mut decoder = CloudDecoder::new(&spec, &SensorOverrides::default()).unwrap();
     let mut out = PointCloud::default();
-    let mut changed = |message: &PointCloud2| decoder.decode(&message.as_borrowed(), &mut out).ok().map(|r| r.layout_changed);
+    let mut changed = |message: &PointCloud2| decoder.decode(&borrowed(message), &mut out).ok().map(|r| r.layout_changed);
     let text = "points of 16 bytes, little-endian: x FLOAT32 at 0 as x (metres); y FLOAT32 at 4 as y (metres); z FLOAT32 at 8 as z \
                 (metres); intensity UINT8 at 12 as intensity (times 0.5); ring UINT16 at 14; elongation filled with 0";
     assert_eq!(changed(&first), Some(Some(text.to_owned())));
@@ -312,9 +311,9 @@ fn second_cloud_of_the_same_size_reuses_the_buffers() {
     let message = cloud(&[("x", 0, F32), ("y", 4, F32), ("z", 8, F32)], 12, &[ONES; 1000]);
     let mut decoder = CloudDecoder::new(&input(&XYZ, IntensityMode::Raw, &[]), &SensorOverrides::default()).unwrap();
     let mut out = PointCloud::default();
-    decoder.decode(&message.as_borrowed(), &mut out).unwrap();
+    decoder.decode(&borrowed(&message), &mut out).unwrap();
     let (points, frame) = (out.points.as_ptr(), out.frame_id.as_ptr());
-    decoder.decode(&message.as_borrowed(), &mut out).unwrap();
+    decoder.decode(&borrowed(&message), &mut out).unwrap();
     assert_eq!((out.points.as_ptr(), out.frame_id.as_ptr()), (points, frame));
 }
 
@@ -379,10 +378,10 @@ fn malformed_clouds_are_refused_with_field_and_both_values() {
     ];
     let mut decoder = CloudDecoder::new(&input(&features, IntensityMode::Raw, &[]), &SensorOverrides::default()).unwrap();
     let mut out = PointCloud::default();
-    decoder.decode(&good.as_borrowed(), &mut out).unwrap();
+    decoder.decode(&borrowed(&good), &mut out).unwrap();
     let before = out.clone();
     for (message, expected) in cases {
-        let fault = decoder.decode(&message.as_borrowed(), &mut out).unwrap_err();
+        let fault = decoder.decode(&borrowed(&message), &mut out).unwrap_err();
         assert_eq!(fault.to_string(), expected);
         assert_eq!(out, before, "{expected}");
     }
@@ -423,7 +422,7 @@ fn field_named_by_the_user_must_be_there_even_when_the_column_could_be_filled() 
     let sensor = SensorOverrides { field_names, intensity: None };
     let spec = input(&XYZI, IntensityMode::Raw, &[(Feature::Intensity, 0.0)]);
     let mut decoder = CloudDecoder::new(&spec, &sensor).unwrap();
-    let fault = decoder.decode(&message.as_borrowed(), &mut PointCloud::default()).unwrap_err();
+    let fault = decoder.decode(&borrowed(&message), &mut PointCloud::default()).unwrap_err();
     assert_eq!(fault.to_string(), "no field for intensity: looked for near_ir; the cloud has x, y, z, intensity");
 }
 
@@ -432,11 +431,11 @@ fn values_of_any_field_are_read_and_wrong_requests_refused() {
     let fields = [("x", 0, F32), ("ring", 5, U16), ("odd", 8, 9)];
     let mut message = cloud(&fields[..2], 9, &[&[0.5, 7.0], &[f64::NAN, 65535.0]]);
     message.fields.push(PointField::scalar("odd", 8, 9));
-    let layout = CloudLayout::resolve(&message.as_borrowed()).unwrap();
-    assert_eq!(layout.values(&message.as_borrowed(), "ring").unwrap(), [7.0, 65535.0]);
-    let x = layout.values(&message.as_borrowed(), "x").unwrap();
+    let layout = CloudLayout::resolve(&borrowed(&message)).unwrap();
+    assert_eq!(layout.values(&borrowed(&message), "ring").unwrap(), [7.0, 65535.0]);
+    let x = layout.values(&borrowed(&message), "x").unwrap();
     assert!(x[0] == 0.5 && x[1].is_nan());
-    let refused = |message: &PointCloud2, name: &str| layout.values(&message.as_borrowed(), name).unwrap_err().to_string();
+    let refused = |message: &PointCloud2, name: &str| layout.values(&borrowed(message), name).unwrap_err().to_string();
     assert_eq!(refused(&message, "t"), "no field `t`; the cloud has x, ring, odd");
     assert_eq!(refused(&message, "odd"), "field `odd` has datatype 9, expected 1 (INT8) to 8 (FLOAT64)");
     let other = PointCloud2 { point_step: 8, ..message.clone() };
@@ -558,7 +557,7 @@ proptest! {
         let mut decoder = CloudDecoder::new(&spec, &SensorOverrides::default()).unwrap();
         // Left over from a longer cloud, to be overwritten.
         let mut out = PointCloud { points: vec![f32::NAN; 20_000], ..PointCloud::default() };
-        let message = cloud.message.as_borrowed();
+        let message = borrowed(&cloud.message);
         let report = decoder.decode(&message, &mut out).unwrap();
         prop_assert_eq!(&out.points, &expected);
         prop_assert_eq!(report.received, cloud.stored.len());
@@ -595,12 +594,12 @@ proptest! {
         let mut decoder = CloudDecoder::new(&spec, &SensorOverrides::default()).unwrap();
         let before = PointCloud { points: vec![1.0; 6], features: ALL.to_vec(), ..PointCloud::default() };
         let mut out = before.clone();
-        if decoder.decode(&message.as_borrowed(), &mut out).is_err() {
+        if decoder.decode(&borrowed(&message), &mut out).is_err() {
             prop_assert_eq!(out, before);
         }
-        if let Ok(layout) = CloudLayout::resolve(&message.as_borrowed()) {
+        if let Ok(layout) = CloudLayout::resolve(&borrowed(&message)) {
             for name in NAMES {
-                let _ = layout.values(&message.as_borrowed(), name);
+                let _ = layout.values(&borrowed(&message), name);
             }
         }
     }

@@ -9,6 +9,7 @@ mod msgs;
 mod node;
 mod parity;
 mod pipeline;
+mod play;
 mod postprocess;
 mod replay;
 mod support;

@@ -4,6 +4,8 @@ pub mod allocations;
 
 use std::path::PathBuf;
 
+use pivotal::msgs::sensor_msgs::{PointCloud2, PointCloud2Ref};
+
 /// A path under the shared reference data: `$PIVOTAL_SHARED`, or `../shared` beside the repository.
 ///
 /// # Panics
@@ -18,4 +20,20 @@ pub fn shared(path: &str) -> PathBuf {
         full.display()
     );
     full
+}
+
+/// The same cloud as the decoder takes it.
+pub fn borrowed(cloud: &PointCloud2) -> PointCloud2Ref<'_> {
+    let PointCloud2 { header, height, width, fields, is_bigendian, point_step, row_step, data, is_dense } = cloud;
+    PointCloud2 {
+        header: header.clone(),
+        height: *height,
+        width: *width,
+        fields: fields.clone(),
+        is_bigendian: *is_bigendian,
+        point_step: *point_step,
+        row_step: *row_step,
+        data,
+        is_dense: *is_dense,
+    }
 }

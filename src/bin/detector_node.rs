@@ -8,7 +8,9 @@ use clap::Parser;
 use pivotal::node::args::split_ros_args;
 use pivotal::node::error::{EXIT_OK, EXIT_OTHER, EXIT_USAGE, NodeError};
 use pivotal::node::params::params_table_markdown;
+use pivotal::play::PlayError;
 use pivotal::replay::ReplayError;
+use pivotal::transport::TransportError;
 use tokio::signal::unix::{SignalKind, signal};
 
 // Modules of this program in a folder that cargo does not take for programs of their own.
@@ -50,11 +52,13 @@ fn report(error: &anyhow::Error) -> u8 {
     if let Some(error) = error.downcast_ref::<NodeError>() {
         return error.exit_code();
     }
-    match error.downcast_ref::<ReplayError>() {
-        Some(ReplayError::Bag(_) | ReplayError::Write { .. }) => EXIT_OTHER,
-        Some(_) => EXIT_USAGE,
+    if let Some(error) = error.downcast_ref::<ReplayError>() {
+        return if matches!(error, ReplayError::Bag(_) | ReplayError::Write { .. }) { EXIT_OTHER } else { EXIT_USAGE };
+    }
+    match error.downcast_ref::<PlayError>() {
+        Some(PlayError::Topic(_) | PlayError::Transport(TransportError::Name { .. })) => EXIT_USAGE,
         None if error.is::<Usage>() => EXIT_USAGE,
-        None => EXIT_OTHER,
+        _ => EXIT_OTHER,
     }
 }
 

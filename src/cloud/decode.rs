@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use super::layout::{CloudLayout, Column, Extent, Scalar};
 use super::source::{self, SECONDS_PER_NANO, Source, TimeEncoding, nearest_offset_s};
-use super::{CloudError, Feature, IntensityMode, PointCloud};
-use crate::model::spec::InputSpec;
+use super::{CloudError, Feature, InputSpec, IntensityMode, PointCloud};
 use crate::msgs::sensor_msgs::PointCloud2Ref;
 use crate::time::Stamp;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cloud::{Feature, IntensityMode};
+use crate::cloud::{Feature, InputSpec, IntensityMode};
 use crate::voxel::{Grid, VoxelCaps};
 
 /// The spec of one detector, as `spec.yaml` holds it. Unknown keys are refused.
@@ -25,19 +25,6 @@ pub struct ModelSpec {
     pub network: NetworkSpec,
     /// From head maps to boxes.
     pub postprocess: PostprocessSpec,
-}
-
-/// The columns of the point cloud.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct InputSpec {
-    /// Columns in the order of the first layer's weights; begins with x, y, z.
-    pub features: Vec<Feature>,
-    /// What is done to the intensity column.
-    pub intensity: IntensityMode,
-    /// Constants for columns a sensor does not have. A column that is absent from a cloud and from this table is an error.
-    #[serde(default)]
-    pub fill_absent: BTreeMap<Feature, f32>,
 }
 
 /// Range, cell size and caps of the voxeliser.

@@ -35,6 +35,18 @@ pub struct FrameReport {
     pub flags: Vec<String>,
 }
 
+impl FrameReport {
+    /// Flag of a cloud whose detections the middleware refused.
+    pub const NOT_PUBLISHED: &str = "not_published";
+    /// What the flag of a cloud that gave no detections begins with; the reason follows.
+    pub const FAILED: &str = "failed: ";
+
+    /// Whether an array of detections was published for the cloud.
+    pub fn objects_published(&self) -> bool {
+        !self.flags.iter().any(|flag| flag == Self::NOT_PUBLISHED || flag.starts_with(Self::FAILED))
+    }
+}
+
 impl Message for FrameReport {
     const TYPE: MsgType = MsgType {
         ros: "pivotal/msg/FrameReport",

@@ -35,9 +35,10 @@ impl PointField {
     }
 }
 
-/// A cloud that owns its bytes. Received ones are read as [`PointCloud2Ref`].
+/// A cloud; it owns its bytes unless `D` says otherwise. Received ones are read as [`PointCloud2Ref`].
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct PointCloud2 {
+#[serde(bound(serialize = "D: serde_bytes::Serialize", deserialize = "D: serde_bytes::Deserialize<'de>"))]
+pub struct PointCloud2<D = Vec<u8>> {
     /// When and in which frame.
     pub header: Header,
     /// Rows; 1 for an unordered cloud.
@@ -54,51 +55,13 @@ pub struct PointCloud2 {
     pub row_step: u32,
     /// `row_step * height` bytes.
     #[serde(with = "serde_bytes")]
-    pub data: Vec<u8>,
+    pub data: D,
     /// The sender's word that no point is invalid.
     pub is_dense: bool,
 }
 
 /// [`PointCloud2`] whose points stay in the buffer it was received in.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct PointCloud2Ref<'a> {
-    /// When and in which frame.
-    pub header: Header,
-    /// Rows; 1 for an unordered cloud.
-    pub height: u32,
-    /// Points per row.
-    pub width: u32,
-    /// Columns.
-    pub fields: Vec<PointField>,
-    /// Whether the values in `data` are big-endian, independent of the message's own byte order.
-    pub is_bigendian: bool,
-    /// Bytes from one point to the next.
-    pub point_step: u32,
-    /// Bytes from one row to the next.
-    pub row_step: u32,
-    /// `row_step * height` bytes.
-    #[serde(borrow, with = "serde_bytes")]
-    pub data: &'a [u8],
-    /// The sender's word that no point is invalid.
-    pub is_dense: bool,
-}
-
-impl PointCloud2 {
-    /// The same cloud, borrowed.
-    pub fn as_borrowed(&self) -> PointCloud2Ref<'_> {
-        PointCloud2Ref {
-            header: self.header.clone(),
-            height: self.height,
-            width: self.width,
-            fields: self.fields.clone(),
-            is_bigendian: self.is_bigendian,
-            point_step: self.point_step,
-            row_step: self.row_step,
-            data: &self.data,
-            is_dense: self.is_dense,
-        }
-    }
-}
+pub type PointCloud2Ref<'a> = PointCloud2<&'a [u8]>;
 
 /// An image as a compressed file; here only because markers carry textures.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -69,23 +69,14 @@ pub struct Marker {
     pub mesh_use_embedded_materials: bool,
 }
 
-#[allow(missing_docs)] // the names say the shape or action
+/// Those shapes and actions that are published here.
+#[allow(missing_docs)] // the names say which
 impl Marker {
     pub const ARROW: i32 = 0;
     pub const CUBE: i32 = 1;
-    pub const SPHERE: i32 = 2;
-    pub const CYLINDER: i32 = 3;
-    pub const LINE_STRIP: i32 = 4;
-    pub const LINE_LIST: i32 = 5;
-    pub const CUBE_LIST: i32 = 6;
-    pub const SPHERE_LIST: i32 = 7;
-    pub const POINTS: i32 = 8;
     pub const TEXT_VIEW_FACING: i32 = 9;
-    pub const MESH_RESOURCE: i32 = 10;
-    pub const TRIANGLE_LIST: i32 = 11;
 
     pub const ADD: i32 = 0;
-    pub const DELETE: i32 = 2;
     pub const DELETEALL: i32 = 3;
 }
 

@@ -14,7 +14,7 @@ use crate::msgs::sensor_msgs::PointCloud2Ref;
 use crate::msgs::std_msgs::Header;
 use crate::pipeline::{FrameOutput, Pipeline, PipelineError, panic_text};
 use crate::postprocess::Detection;
-use crate::time::Stamp;
+use crate::time::{Stamp, millis};
 
 /// Failures in a row after which the device counts as broken.
 const MAX_FAILURES: u32 = 3;
@@ -107,12 +107,12 @@ impl FrameWorker {
             return Err(FrameFault::TooManyPoints { got: n_points, limit: self.max_points });
         }
         let decoded = self.decoder.decode(message, &mut self.cloud)?;
-        let decode_ms = elapsed_ms(started);
+        let decode_ms = millis(started.elapsed());
         let output = self.pipeline.process(&self.cloud)?;
         let detections = self.filter.apply(output.detections.clone(), &self.pipeline.spec().classes);
         let jumped_back = self.last_stamp.replace(self.cloud.stamp).is_some_and(|last| self.cloud.stamp < last);
         let flags = frame_flags(&output, &decoded, jumped_back);
-        let total_ms = elapsed_ms(started);
+        let total_ms = millis(started.elapsed());
         Ok(Frame { header: message.header.clone(), detections, output, decoded, decode_ms, total_ms, flags })
     }
 }
@@ -139,7 +139,7 @@ pub(super) enum Remedy {
 }
 
 impl FailureStreak {
-    /// A frame that went well, or one whose cloud was to blame.
+    /// A frame that went well. One whose cloud was to blame says nothing of the device and is told to nobody here.
     pub(super) fn healthy(&mut self) {
         self.n_failures = 0;
     }
@@ -172,10 +172,6 @@ fn lattice_cloud(spec: &ModelSpec) -> PointCloud {
         row[2] = at(2, 0.5);
     }
     PointCloud { features: spec.input.features.clone(), points, ..PointCloud::default() }
-}
-
-fn elapsed_ms(since: Instant) -> f64 {
-    since.elapsed().as_secs_f64() * 1e3
 }
 
 #[cfg(test)]

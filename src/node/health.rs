@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::msgs::diagnostic_msgs::{DiagnosticStatus, KeyValue};
+use crate::msgs::pivotal::FrameReport;
 
 /// What is known from the start.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -27,6 +28,8 @@ pub struct InputCounters {
     pub received: u64,
     /// Of these, replaced by newer ones before inference.
     pub overwritten: u64,
+    /// Messages in an encoding that nothing defines, dropped and not among those that arrived.
+    pub undecodable: u64,
     /// Publishers at this moment.
     pub publishers: usize,
 }
@@ -34,7 +37,7 @@ pub struct InputCounters {
 /// What became of one cloud.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FrameEvent {
-    /// Objects were published.
+    /// Went through the pipeline; unless a flag says otherwise, its objects were published.
     Processed {
         /// From receipt to publication.
         latency_ms: f64,
@@ -103,7 +106,8 @@ impl Window {
 }
 
 /// Flags that deserve a warning; the others are only shown.
-const WARNING_FLAGS: [&str; 5] = ["empty_cloud", "out_of_range", "point_cap", "pillar_cap", "non_finite_boxes"];
+const WARNING_FLAGS: [&str; 6] =
+    ["empty_cloud", "out_of_range", "point_cap", "pillar_cap", "non_finite_boxes", FrameReport::NOT_PUBLISHED];
 
 impl Health {
     /// A node that has just been started.
@@ -251,6 +255,7 @@ impl Health {
             ("input_rate_hz", format!("{:.2}", self.input_rate_hz)),
             ("clouds_received", self.input.received.to_string()),
             ("clouds_overwritten", self.input.overwritten.to_string()),
+            ("clouds_undecodable", self.input.undecodable.to_string()),
             ("clouds_processed", totals.processed.to_string()),
             ("clouds_failed", totals.failed.to_string()),
             ("clouds_skipped_idle", totals.skipped.to_string()),
@@ -287,7 +292,7 @@ mod tests {
     fn running() -> (Health, Instant) {
         let (mut health, now) = started();
         health.ready("m sha256:1".into(), "cuda:0 (asked for)".into(), 12.0);
-        health.observe_input(InputCounters { received: 1, overwritten: 0, publishers: 1 }, now);
+        health.observe_input(InputCounters { received: 1, publishers: 1, ..InputCounters::default() }, now);
         (health, now)
     }
 
@@ -335,11 +340,11 @@ mod tests {
         );
         assert_eq!(health.status(now + TIMEOUT * 2).level, DiagnosticStatus::STALE);
 
-        health.observe_input(InputCounters { received: 1, overwritten: 0, publishers: 1 }, now + TIMEOUT * 2);
+        health.observe_input(InputCounters { received: 1, publishers: 1, ..InputCounters::default() }, now + TIMEOUT * 2);
         health.frame(processed(&[]));
         assert_eq!(health.status(now + TIMEOUT * 3).level, DiagnosticStatus::OK);
         // The same counters again are no sign of life.
-        health.observe_input(InputCounters { received: 1, overwritten: 0, publishers: 1 }, now + TIMEOUT * 4);
+        health.observe_input(InputCounters { received: 1, publishers: 1, ..InputCounters::default() }, now + TIMEOUT * 4);
         let stale = health.status(now + TIMEOUT * 5);
         assert_eq!(
             (stale.level, stale.message.as_str()),
@@ -362,7 +367,7 @@ mod tests {
     fn values_hold_rate_counters_and_identity() {
         let (mut health, now) = running();
         health.next_window(now);
-        health.observe_input(InputCounters { received: 21, overwritten: 5, publishers: 1 }, now);
+        health.observe_input(InputCounters { received: 21, overwritten: 5, undecodable: 2, publishers: 1 }, now);
         health.frame(processed(&["point_cap"]));
         health.frame(failed());
         health.frame(FrameEvent::Skipped);
@@ -376,6 +381,7 @@ mod tests {
             ("input_rate_hz", "10.00"),
             ("clouds_received", "21"),
             ("clouds_overwritten", "5"),
+            ("clouds_undecodable", "2"),
             ("clouds_processed", "1"),
             ("clouds_failed", "1"),
             ("clouds_skipped_idle", "1"),

@@ -10,11 +10,12 @@ use super::frame::{FailedFrame, FailureStreak, Frame, FrameWorker, Remedy};
 use super::health::FrameEvent;
 use super::output::{FrameFacts, TIME_JUMP_BACK, detections_to_markers, detections_to_msg, failed_report, report_to_msg};
 use super::run::Shared;
-use super::throttle::Throttle;
 use crate::device;
 use crate::model::directory;
+use crate::msgs::pivotal::FrameReport;
 use crate::msgs::{Message, cdr};
 use crate::pipeline::Pipeline;
+use crate::time::{Throttle, millis};
 use crate::transport::{Publisher, Sample, TransportError};
 
 /// How long to wait for a cloud before looking whether to stop.
@@ -64,10 +65,12 @@ impl Inference {
                 self.shared.changed.notify_one();
                 continue;
             }
+            // Before the frame: what comes while it is in work is counted by the next.
+            let overwritten = self.shared.input.overwritten();
             match worker.process(&sample.bytes) {
                 Ok(frame) => {
                     streak.healthy();
-                    let published = self.publish(&sample, &worker, frame);
+                    let published = self.publish(&sample, overwritten, &worker.spec().classes, frame);
                     if let (Err(error), Some(n_more)) = (&published, unpublished.due(Instant::now())) {
                         tracing::warn!("not published: {error} ({n_more} more since the last such line)");
                     }
@@ -78,7 +81,7 @@ impl Inference {
                     if let Some(n_more) = faults.due(Instant::now()) {
                         tracing::error!("a cloud failed: {reason} ({n_more} more since the last such line)");
                     }
-                    self.report_failure(&failed, &reason);
+                    self.report_failure(&failed, overwritten, &reason);
                     match remedy {
                         Remedy::GoOn => {}
                         Remedy::Rebuild => self.rebuild(&mut worker)?,
@@ -101,7 +104,7 @@ impl Inference {
         tracing::info!("loaded {model}");
         let device = format!("{} ({})", device::name(pipeline.device()), pipeline.device_reason());
         let worker = FrameWorker::new(pipeline, &self.config)?;
-        let cold_start_ms = started.elapsed().as_secs_f64() * 1e3;
+        let cold_start_ms = millis(started.elapsed());
         let topic = self.shared.input.topic();
         tracing::info!("ready: model {model} on {device} after {cold_start_ms:.0} ms, waiting for clouds on {topic}");
         self.shared.health().ready(model, device, cold_start_ms);
@@ -124,9 +127,8 @@ impl Inference {
     }
 
     /// Publishes a frame's messages and tells the health. The objects come first: what follows does not delay them.
-    fn publish(&self, sample: &Sample, worker: &FrameWorker, frame: Frame) -> Result<(), TransportError> {
-        let classes = &worker.spec().classes;
-        let Frame { header, detections, output, decoded, decode_ms, total_ms, flags } = frame;
+    fn publish(&self, sample: &Sample, overwritten: u64, classes: &[String], frame: Frame) -> Result<(), TransportError> {
+        let Frame { header, detections, output, decoded, decode_ms, total_ms, mut flags } = frame;
         if let Some(description) = decoded.layout_changed {
             tracing::info!("cloud layout: {description}");
             self.shared.health().layout_changed(description);
@@ -136,7 +138,11 @@ impl Inference {
         }
         self.shared.set_newest_stamp(header.stamp.into());
         let mut result = self.outputs.objects.publish(&cdr::to_bytes(&detections_to_msg(&detections, classes, &header)));
-        let latency_ms = sample.received.elapsed().as_secs_f64() * 1e3;
+        let latency_ms = millis(sample.received.elapsed());
+        let n_published = if result.is_ok() { detections.len() } else { 0 };
+        if result.is_err() {
+            flags.push(FrameReport::NOT_PUBLISHED.to_owned());
+        }
         if let Some(markers) = &self.outputs.markers {
             let sent = send(markers, || detections_to_markers(&detections, classes, &header, self.config.marker_lifetime_s));
             result = result.and(sent);
@@ -145,31 +151,30 @@ impl Inference {
             let facts = FrameFacts {
                 points_received: decoded.received,
                 points_non_finite: decoded.non_finite,
-                n_published: detections.len(),
+                n_published,
                 decode_ms,
                 total_ms,
                 latency_ms,
-                clouds_overwritten: self.shared.input.overwritten(),
+                clouds_overwritten: overwritten,
                 clouds_failed: self.shared.health().n_failed(),
                 flags: flags.clone(),
             };
             result = result.and(send(report, || report_to_msg(&header, &output, facts)));
         }
         let mut health = self.shared.health();
-        health.frame(FrameEvent::Processed { latency_ms, total_ms, n_objects: detections.len(), flags });
+        health.frame(FrameEvent::Processed { latency_ms, total_ms, n_objects: n_published, flags });
         if result.is_err() {
             health.not_published();
         }
         result
     }
 
-    fn report_failure(&self, failed: &FailedFrame, reason: &str) {
+    fn report_failure(&self, failed: &FailedFrame, overwritten: u64, reason: &str) {
         let mut health = self.shared.health();
         health.frame(FrameEvent::Failed { reason: reason.to_owned() });
         let n_failed = health.n_failed();
         drop(health);
         if let Some(report) = &self.outputs.report {
-            let overwritten = self.shared.input.overwritten();
             let sent = send(report, || failed_report(&failed.header, reason, overwritten, n_failed));
             if sent.is_err() {
                 self.shared.health().not_published();
@@ -184,4 +189,85 @@ fn send<M: Message>(publisher: &Publisher, message: impl FnOnce() -> M) -> Resul
         return Ok(());
     }
     publisher.publish(&cdr::to_bytes(&message()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cloud::decode::DecodeReport;
+    use crate::geometry::Box3d;
+    use crate::msgs::sensor_msgs::PointCloud2;
+    use crate::msgs::std_msgs::Header;
+    use crate::msgs::vision_msgs::Detection3DArray;
+    use crate::node::args::split_ros_args;
+    use crate::node::health::{Health, Identity};
+    use crate::pipeline::{FrameOutput, StageTimes};
+    use crate::postprocess::Detection;
+    use crate::transport::names::TopicName;
+    use crate::transport::{Qos, Transport};
+    use crate::voxel::VoxelCounts;
+
+    fn topic(name: &str) -> TopicName {
+        TopicName::new(name).expect("a topic")
+    }
+
+    fn inference(bus: &Transport, objects: Publisher) -> Inference {
+        let args = ["--ros-args", "-p", "model_dir:=/m"].map(str::to_owned);
+        let (_, ros) = split_ros_args(args).expect("ROS arguments");
+        let params = ResolvedParams::new(&ros.params, "/d").expect("parameters");
+        let config = params.to_config();
+        let input = bus.subscribe(&topic("/points"), &PointCloud2::TYPE, Qos::SENSOR).expect("a subscription");
+        let report = bus.advertise(&topic("/report"), &FrameReport::TYPE, Qos::RELIABLE).expect("a publisher");
+        let shared = Shared::new(input, Health::new(Identity::default(), Duration::from_secs(2), Instant::now()));
+        let outputs = Outputs { objects, markers: None, report: Some(report) };
+        Inference { params, config, outputs, shared: Arc::new(shared) }
+    }
+
+    /// A frame in which one object was found.
+    fn frame() -> Frame {
+        let found = Detection { box3d: Box3d { center: [0.0; 3], size: [1.0; 3], yaw: 0.0 }, score: 0.5, class_idx: 0 };
+        let output = FrameOutput {
+            detections: Vec::new(),
+            voxels: VoxelCounts::default(),
+            n_candidates: 1,
+            n_non_finite_boxes: 0,
+            max_scores: vec![0.5],
+            times: StageTimes::default(),
+        };
+        Frame {
+            header: Header::default(),
+            detections: vec![found],
+            output,
+            decoded: DecodeReport::default(),
+            decode_ms: 1.0,
+            total_ms: 2.0,
+            flags: vec!["point_cap".to_owned()],
+        }
+    }
+
+    #[test]
+    fn objects_that_are_refused_are_reported_as_not_published() {
+        let bus = Transport::inproc();
+        let reports = bus.subscribe(&topic("/report"), &FrameReport::TYPE, Qos::RELIABLE).expect("a subscription");
+        let usual = || bus.advertise(&topic("/objects"), &Detection3DArray::TYPE, Qos::RELIABLE).expect("a publisher");
+        let cases: [(_, _, &[&str], _); 2] = [
+            (usual(), 1, &["point_cap"], 0),
+            (Publisher::refusing(topic("/objects")), 0, &["point_cap", FrameReport::NOT_PUBLISHED], 1),
+        ];
+        for (objects, n_objects, flags, n_refused) in cases {
+            let inference = inference(&bus, objects);
+            let sample = Sample { bytes: Vec::new().into(), received: Instant::now() };
+            let result = inference.publish(&sample, 7, &["Vehicle".to_owned()], frame());
+            assert_eq!(result.is_err(), n_refused > 0);
+            let sample = reports.recv(Duration::ZERO).expect("open").expect("a report");
+            let report: FrameReport = cdr::from_bytes(&sample.bytes).expect("a report");
+            assert_eq!(report.detections, n_objects);
+            assert_eq!(report.flags, flags);
+            assert_eq!((report.objects_published(), report.clouds_overwritten), (n_refused == 0, 7));
+            let status = inference.shared.health().status(Instant::now());
+            let value = |key| status.values.iter().find(|pair| pair.key == key).map(|pair| pair.value.clone());
+            assert_eq!(value("messages_not_published"), Some(n_refused.to_string()));
+            assert_eq!(value("objects"), Some(n_objects.to_string()));
+        }
+    }
 }

@@ -28,8 +28,8 @@ pub fn init(levels: &[LogLevel], node_name: &str) -> Result<(), TryInitError> {
     tracing_subscriber::registry().with(targets(levels, node_name)).with(layer).try_init()
 }
 
-/// Later levels win. What [`LOG_FILTER`] silences stays silent until named. Other libraries without a level of their own log warnings and errors, or what `--log-level` asks for if that
-/// is less.
+/// Later levels win. What [`LOG_FILTER`] silences stays silent until named. Other libraries without a level of their own log
+/// warnings and errors, or what `--log-level` asks for if that is less.
 fn targets(levels: &[LogLevel], node_name: &str) -> Targets {
     let own = env!("CARGO_CRATE_NAME");
     let silenced: Targets = LOG_FILTER.parse().unwrap_or_default();

@@ -94,7 +94,7 @@ pub struct FrameFacts {
     pub points_received: usize,
     /// Points removed by the decoder.
     pub points_non_finite: usize,
-    /// Boxes published, after the node's own filters.
+    /// Boxes published, after the node's own filters; 0 when the middleware refused them.
     pub n_published: usize,
     /// Message to points.
     pub decode_ms: f64,
@@ -102,7 +102,7 @@ pub struct FrameFacts {
     pub total_ms: f64,
     /// From receipt to publication; 0 in replay.
     pub latency_ms: f64,
-    /// Clouds replaced by newer ones, since the start.
+    /// Clouds replaced by newer ones before this one was taken, since the start.
     pub clouds_overwritten: u64,
     /// Clouds that were malformed or failed, since the start.
     pub clouds_failed: u64,
@@ -147,7 +147,7 @@ pub fn failed_report(header: &Header, reason: &str, clouds_overwritten: u64, clo
         header: header.clone(),
         clouds_overwritten,
         clouds_failed,
-        flags: vec![format!("failed: {reason}")],
+        flags: vec![format!("{}{reason}", FrameReport::FAILED)],
         ..FrameReport::default()
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::param_rule::Rule;
 use super::param_value::ParamValue;
+use crate::cloud::layout::MAX_POINTS;
 
 /// One parameter.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -78,7 +79,7 @@ pub const DECLARATIONS: &[Declaration] = &[
         "max_points",
         DefaultValue::Integer(4_000_000),
         "points",
-        Rule::Range(1.0, 100_000_000.0),
+        Rule::Range(1.0, MAX_POINTS as f64),
         "Clouds with more points are refused and counted as failed.",
     ),
     fixed(

@@ -51,6 +51,16 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    pub(super) fn new(input: Subscription, health: Health) -> Self {
+        Self {
+            input,
+            health: Mutex::new(health),
+            changed: Notify::new(),
+            stop: AtomicBool::new(false),
+            newest_stamp: Mutex::default(),
+        }
+    }
+
     /// Locks the health; its fields are whole after every call, so a panic elsewhere does not spoil them.
     pub(super) fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
@@ -59,8 +69,12 @@ impl Shared {
     /// Tells the health what the subscription counts; both parties do, so that a long frame does not look like silence.
     pub(super) fn observe_input(&self) {
         let input = &self.input;
-        let counters =
-            InputCounters { received: input.received(), overwritten: input.overwritten(), publishers: input.matched() };
+        let counters = InputCounters {
+            received: input.received(),
+            overwritten: input.overwritten(),
+            undecodable: input.undecodable(),
+            publishers: input.matched(),
+        };
         self.health().observe_input(counters, Instant::now());
     }
 
@@ -95,13 +109,7 @@ pub async fn run(
         precision: params.text("precision"),
         ..Identity::default()
     };
-    let shared = Arc::new(Shared {
-        input,
-        health: Mutex::new(Health::new(identity, config.input_timeout, Instant::now())),
-        changed: Notify::new(),
-        stop: AtomicBool::new(false),
-        newest_stamp: Mutex::default(),
-    });
+    let shared = Arc::new(Shared::new(input, Health::new(identity, config.input_timeout, Instant::now())));
     let mut reporter = DiagnosticsReporter { publisher: diagnostics, use_sim_time: config.use_sim_time, level: None };
     // Also when the model cannot be loaded, there is word of the attempt.
     reporter.publish_periodic(&shared);

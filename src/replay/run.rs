@@ -24,7 +24,7 @@ use crate::msgs::vision_msgs::Detection3DArray;
 use crate::msgs::{Message, cdr};
 use crate::node::output::frame_flags;
 use crate::pipeline::Pipeline;
-use crate::time::Stamp;
+use crate::time::{Stamp, millis};
 
 /// Replays a bag. `progress` is called after every cloud; once `stop` is set, the cloud in work is the last one and all
 /// files are finished.
@@ -76,7 +76,7 @@ pub fn run(
         } else if message.topic_idx != cloud_topic_idx {
             replay.pass_on(&topics[message.topic_idx].name, &message)?;
         } else if window.holds(message.log_time_ns) {
-            replay.take_cloud(pipeline, &mut decoder, &message, millis_since(read_started))?;
+            replay.take_cloud(pipeline, &mut decoder, &message, millis(read_started.elapsed()))?;
             progress(&Progress { n_done: replay.n_clouds, n_promised });
         }
         let at_limit = options.max_frames.is_some_and(|max_frames| replay.n_clouds >= max_frames);
@@ -177,9 +177,9 @@ impl<'a> Replay<'a> {
         let message: PointCloud2Ref<'_> = cdr::from_bytes(bytes).map_err(|fault| (None, fault.to_string()))?;
         let decoded =
             decoder.decode(&message, &mut self.cloud).map_err(|fault| (Some(message.header.clone()), fault.to_string()))?;
-        times.decode_ms = millis_since(started);
+        times.decode_ms = millis(started.elapsed());
         let output = pipeline.process(&self.cloud).map_err(|fault| (Some(message.header.clone()), fault.to_string()))?;
-        times.total_ms = millis_since(started);
+        times.total_ms = millis(started.elapsed());
         times.stages = output.times;
         if let Some(layout) = &decoded.layout_changed {
             tracing::info!("{}: {layout}", self.topic);
@@ -193,7 +193,7 @@ impl<'a> Replay<'a> {
         let Processed { header, decoded, output, flags } = frame;
         let write_started = Instant::now();
         self.outputs.write_detections(message, frame)?;
-        times.write_ms = millis_since(write_started);
+        times.write_ms = millis(write_started.elapsed());
 
         let truth = self.truth.as_ref().map(|truth| truth.at(self.cloud.stamp));
         if let (Some(matches), Some(Some(truth))) = (&mut self.matches, truth) {
@@ -205,7 +205,7 @@ impl<'a> Replay<'a> {
         let picture =
             self.pictures.draw(message.index, message.topic, &self.cloud, &output.detections, truth_boxes.as_deref())?;
         if picture.is_some() {
-            times.picture_ms = millis_since(picture_started);
+            times.picture_ms = millis(picture_started.elapsed());
         }
 
         for detection in &output.detections {
@@ -296,8 +296,4 @@ fn read_truth(bag: &BagReader, topic: &str) -> Result<(Truth, Vec<String>), Repl
         }
     }
     Ok((truth, losses))
-}
-
-fn millis_since(start: Instant) -> f64 {
-    start.elapsed().as_secs_f64() * 1e3
 }

@@ -30,6 +30,7 @@ use super::names::{NodeName, TopicName};
 use super::settings::{DdsSettings, DiscoveryRange};
 use super::{Qos, Reliability, Sample, TransportError, buffers};
 use crate::msgs::MsgType;
+use crate::time::Throttle;
 use graph::{Announcement, Kind, Matches};
 use raw::RawAdapter;
 
@@ -51,6 +52,9 @@ const HELD_SAMPLES: usize = 4;
 /// fails for all. At 10 Hz and depth 10 that is a minute, while a silent participant is given up after 10 to 20 seconds. The
 /// library would keep 8192.
 const UNACKNOWLEDGED_PER_DEPTH: usize = 64;
+
+/// Between two log lines about messages that cannot be taken: a sender of such sends nothing else.
+const LOG_PERIOD: Duration = Duration::from_secs(5);
 
 /// How often match events are looked at: the library cannot wake a thread for them, only a future.
 const TICK: Duration = Duration::from_millis(50);
@@ -155,7 +159,8 @@ impl Reader {
         let guid = reader.guid();
         participant.introduce(Kind::Reader, guid, topic)?;
         let mailbox = ClosedOnDrop(mailbox);
-        let drain = Worker::start("dds reader", TICK, move || move_samples(&reader, &mailbox.0))?;
+        let mut undecodable = Throttle::new(LOG_PERIOD);
+        let drain = Worker::start("dds reader", TICK, move || move_samples(&reader, &mailbox.0, &mut undecodable))?;
         Ok(Self { guid, _drain: drain, participant })
     }
 
@@ -171,7 +176,7 @@ impl Drop for Reader {
 }
 
 /// Takes all that has arrived, and arranges for this thread to be unparked when more does.
-fn move_samples(reader: &SimpleDataReader<Bytes, RawAdapter>, mailbox: &Mailbox) {
+fn move_samples(reader: &SimpleDataReader<Bytes, RawAdapter>, mailbox: &Mailbox, undecodable: &mut Throttle) {
     reader.drain_read_notifications();
     // Before taking, so that what arrives in between unparks.
     reader.set_waker(Some(Waker::from(Arc::new(Unpark(std::thread::current())))));
@@ -180,7 +185,12 @@ fn move_samples(reader: &SimpleDataReader<Bytes, RawAdapter>, mailbox: &Mailbox)
             Ok(Some(sample)) => mailbox.put(Sample { bytes: sample.into_value(), received: Instant::now() }),
             Ok(None) => break,
             // One message of an encoding that nothing defines; the next may be fine.
-            Err(fault) => tracing::warn!("a message could not be taken: {fault}"),
+            Err(fault) => {
+                mailbox.put_undecodable();
+                if let Some(n_more) = undecodable.due(Instant::now()) {
+                    tracing::warn!("a message could not be taken: {fault} ({n_more} more since the last such line)");
+                }
+            }
         }
     }
 }
@@ -283,5 +293,65 @@ impl Drop for Worker {
                 tracing::error!("a thread of the transport had panicked");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use rustdds::RepresentationIdentifier;
+    use rustdds::no_key::SerializerAdapter;
+
+    use super::*;
+    use crate::msgs::Message;
+    use crate::msgs::sensor_msgs::PointCloud2;
+    use crate::transport::Transport;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// Sends under an identifier that [`raw`] does not list.
+    struct Foreign;
+
+    impl SerializerAdapter<Bytes> for Foreign {
+        type Error = Infallible;
+
+        fn output_encoding() -> RepresentationIdentifier {
+            RepresentationIdentifier::PL_CDR2_LE
+        }
+
+        fn to_bytes(payload: &Bytes) -> Result<Bytes, Infallible> {
+            Ok(payload.clone())
+        }
+    }
+
+    #[test]
+    fn messages_of_an_unknown_encoding_are_counted_and_the_next_is_delivered() {
+        let domain_id = (std::process::id() % 101 + 1) as u16;
+        let settings = DdsSettings { domain_id, range: DiscoveryRange::Localhost, ..DdsSettings::DEFAULT };
+        let join = |name| Participant::join(&NodeName::new("/test", name).expect("a name"), &settings).expect("DDS");
+        let topic = TopicName::new(&format!("/run{}/foreign", std::process::id())).expect("a topic");
+        let near = Transport::Dds(Arc::new(join("near")));
+        let subscription = near.subscribe(&topic, &PointCloud2::TYPE, Qos::RELIABLE).expect("a subscription");
+
+        let far = Arc::new(join("far"));
+        let qos = policies(Qos::RELIABLE, 10);
+        let dds_topic = far.topic(&topic, &PointCloud2::TYPE, &qos).expect("a topic");
+        let foreign: DataWriter<Bytes, Foreign> =
+            far.publisher.create_datawriter_no_key(&dds_topic, Some(qos)).expect("a writer");
+        let usual = Transport::Dds(Arc::clone(&far)).advertise(&topic, &PointCloud2::TYPE, Qos::RELIABLE).expect("a publisher");
+        let end = Instant::now() + PATIENCE;
+        while subscription.matched() < 2 || usual.matched() < 1 || far.matches.count(foreign.guid()) < 1 {
+            assert!(Instant::now() < end, "{} publishers matched, expected 2", subscription.matched());
+            std::thread::sleep(TICK);
+        }
+        foreign.write(Bytes::from_static(&[7; 8]), None).expect("written");
+        while subscription.undecodable() < 1 {
+            assert!(Instant::now() < end, "nothing was counted; {} were received", subscription.received());
+            std::thread::sleep(TICK);
+        }
+        usual.publish(&[0, 1, 0, 0, 9, 9, 9, 9]).expect("published");
+        let sample = subscription.recv(PATIENCE).expect("open").expect("the next message");
+        assert_eq!((&sample.bytes[4..], subscription.undecodable(), subscription.received()), (&[9; 4][..], 1, 1));
     }
 }

@@ -18,6 +18,7 @@ struct State {
     kept: VecDeque<Sample>,
     received: u64,
     overwritten: u64,
+    undecodable: u64,
     closed: bool,
 }
 
@@ -41,6 +42,11 @@ impl Mailbox {
         state.kept.push_back(sample);
         drop(state);
         self.arrived.notify_one();
+    }
+
+    /// Counts a message that arrived but could not be made into a sample.
+    pub(super) fn put_undecodable(&self) {
+        self.lock().undecodable += 1;
     }
 
     /// No more messages will be put.
@@ -76,6 +82,10 @@ impl Mailbox {
 
     pub(super) fn overwritten(&self) -> u64 {
         self.lock().overwritten
+    }
+
+    pub(super) fn undecodable(&self) -> u64 {
+        self.lock().undecodable
     }
 
     /// The counters and the queue are whole after every statement, so a panic elsewhere does not spoil them.

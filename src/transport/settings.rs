@@ -36,8 +36,8 @@ impl DdsSettings {
     /// Domain 0, the whole subnet, ids as since Iron: ROS's defaults.
     pub const DEFAULT: Self = Self { domain_id: 0, range: DiscoveryRange::Subnet, gid_len: 16 };
 
-    /// Reads ROS's variables through `lookup` (normally [`process_environment`]) and gives the settings, and warnings about what is set but
-    /// cannot be followed.
+    /// Reads ROS's variables through `lookup` (normally [`process_environment`]) and gives the settings, and warnings about
+    /// what is set but cannot be followed.
     ///
     /// # Errors
     /// For a value that ROS does not define, and for settings without which this node must not or cannot run (security

@@ -23,6 +23,7 @@ use pivotal::replay::record::{BoxRecord, FrameOutcome, FrameRecord};
 use pivotal::synth::record::write_bag;
 use pivotal::synth::sensor::SensorKind;
 use pivotal::synth::{Drive, DriveConfig};
+use pivotal::time::millis;
 use pivotal::voxel::{Pillarizer, pillarize_on_device};
 use tch::Device;
 
@@ -140,7 +141,7 @@ fn plain(config: &DriveConfig, spec: &ModelSpec, weights: &Weights) -> (f64, Box
         let trace = net.forward(&PaddedPillars::from_clouds(&[pillars], spec.grid.max_points_per_voxel), Mode::Eval);
         let kept = boxes_from_maps(&trace.head, spec).expect("boxes").kept;
         if index > 0 {
-            total_ms += start.elapsed().as_secs_f64() * 1e3;
+            total_ms += millis(start.elapsed());
         }
         boxes.push(kept.iter().map(|found| record(found, spec)).collect());
     }

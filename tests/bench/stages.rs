@@ -18,6 +18,7 @@ use pivotal::model::pillar_net::PillarNet;
 use pivotal::model::pillar_vfe::{PaddedPillars, scatter};
 use pivotal::model::spec::{InputSpec, ModelSpec};
 use pivotal::model::{expected_params, fused::FusedPillarNet};
+use pivotal::msgs::cdr;
 use pivotal::msgs::sensor_msgs::{PointCloud2, PointCloud2Ref, PointField};
 use pivotal::pipeline::boxes_from_maps;
 use pivotal::postprocess;
@@ -124,8 +125,8 @@ fn field_by_field(message: &PointCloud2Ref<'_>, input: &InputSpec) -> Vec<f32> {
 
 fn decode(criterion: &mut Criterion, cloud: &PointCloud, size: usize, groups: &mut Groups) {
     let spec = spec("cp-pillar-v0.64");
-    let message = message(cloud);
-    let message = message.as_borrowed();
+    let bytes = cdr::to_bytes(&message(cloud));
+    let message = cdr::from_bytes::<PointCloud2Ref>(&bytes).expect("what was just written");
     let mut decoder = CloudDecoder::new(&spec.input, &SensorOverrides::default()).expect("the spec's columns");
     let mut out = PointCloud::default();
     decoder.decode(&message, &mut out).expect("a good cloud");

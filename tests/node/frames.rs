@@ -13,6 +13,7 @@ use pivotal::node::output::detections_to_msg;
 use pivotal::pipeline::{Pipeline, PipelineOptions, Precision};
 
 use super::rig::{Rig, cloud, save_tiny_model, tiny_spec, value};
+use crate::support::borrowed;
 
 /// What the pipeline gives without any node.
 fn direct(message: &PointCloud2) -> Detection3DArray {
@@ -24,7 +25,7 @@ fn direct(message: &PointCloud2) -> Detection3DArray {
     let mut pipeline = Pipeline::new(model.spec, &model.weights, &options).unwrap();
     let mut decoder = CloudDecoder::new(&pipeline.spec().input, &SensorOverrides::default()).unwrap();
     let mut points = PointCloud::default();
-    decoder.decode(&message.as_borrowed(), &mut points).unwrap();
+    decoder.decode(&borrowed(message), &mut points).unwrap();
     let output = pipeline.process(&points).unwrap();
     detections_to_msg(&output.detections, &pipeline.spec().classes, &message.header)
 }

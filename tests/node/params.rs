@@ -29,7 +29,7 @@ fn parameters_wrong_are_refused_with_key_value_and_rule() {
         ("num_threads:=2.0", "parameter `num_threads` = 2.0 (-p): must be integer in [0, 1024], not double"),
         ("input_reliability:=BEST_EFFORT", "out of `best_effort`, `reliable`"),
         ("input_depth:=0", "parameter `input_depth` = 0 (-p): must be integer in [1, 100] (clouds)"),
-        ("max_points:=1000000000", "must be integer in [1, 100000000] (points)"),
+        ("max_points:=20000001", "must be integer in [1, 20000000] (points)"),
         ("intensity_mode:=log", "out of `model`, `raw`, `tanh`, `scale`, `scale_tanh`"),
         ("intensity_factor:=0.0", "parameter `intensity_factor` = 0.0 (-p): must be double above 0"),
         ("intensity_factor:=0.5", "must stay 1.0 with intensity_mode `model`"),

@@ -111,6 +111,28 @@ fn replay_ends_with_a_code_for_what_happened() {
 }
 
 #[test]
+fn play_ends_with_code_two_for_what_the_caller_got_wrong() {
+    let bag = shared("data/rosbag2/clouds_mcap");
+    let bag = bag.to_str().unwrap();
+    let topic = ["--topic", "/kitti/velo/pointcloud"];
+    let long = u64::MAX.to_string();
+    let cases: [(&[&str], &str, i32, &str); 5] = [
+        (&topic, "seven", 2, "ROS_DOMAIN_ID"),
+        (&[topic[0], topic[1], "--node", "/1x"], "97", 2, "/1x/input/pointcloud"),
+        (&[], "97", 2, "topics of type sensor_msgs/msg/PointCloud2"),
+        (&["--wait-s", &long], "97", 2, "86400"),
+        (&[topic[0], topic[1], "--wait-s", "0", "--node", "/nobody"], "97", 1, "no node takes /nobody/input/pointcloud"),
+    ];
+    for (options, domain, code, reason) in cases {
+        let args: Vec<_> = ["play", bag].into_iter().chain(options.iter().copied()).collect();
+        let output = detector_node(&args).env("ROS_DOMAIN_ID", domain).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+        assert!(stderr.contains(reason), "{args:?}: {stderr}");
+    }
+}
+
+#[test]
 fn help_and_parameter_table_are_printed() {
     let (code, stdout, _) = finished(&["--help"]);
     assert_eq!(code, Some(0));

@@ -125,7 +125,7 @@ fn cyclone_receives_fragmented_clouds_of_every_alignment() {
     let lengths: Vec<usize> = [1, 66_000, 1_000_000].into_iter().flat_map(|base| base..base + 4).collect();
     let (publisher, peer) = subscribed_by_peer::<PointCloud2>("/clouds", 13, BOTH[1], lengths.len());
     for (number, len) in lengths.iter().enumerate() {
-        let data = (0..*len).map(|at| pattern(number, at)).collect();
+        let data: Vec<u8> = (0..*len).map(|at| pattern(number, at)).collect();
         let header = Header { frame_id: format!("cloud {number}"), ..Header::default() };
         let mut bytes = cdr::to_bytes(&PointCloud2 { header, data, is_dense: true, ..PointCloud2::default() });
         // The last field is a 1; what follows is padding.

@@ -1,14 +1,13 @@
 //! A bag to a running node, and what came back.
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use pivotal::node::args::RosArgs;
-use pivotal::node::error::{EXIT_LOSS, EXIT_OK};
+use pivotal::node::error::{EXIT_LOSS, EXIT_OK, NodeError};
 use pivotal::node::logging;
 use pivotal::play::{self, PlayOptions, PlaySummary};
 use pivotal::replay::latency::LatencyStats;
@@ -41,8 +40,8 @@ pub struct PlayArgs {
     /// Send only each Nth point, where receive buffers cannot hold whole clouds
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     every_nth_point: u32,
-    /// Seconds to wait for the node, and after the last cloud for its results
-    #[arg(long, value_name = "S", default_value_t = 20)]
+    /// Seconds to wait for the node, and after the last cloud for its results; at most a day
+    #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     wait_s: u64,
 }
 
@@ -59,11 +58,12 @@ pub fn play_bag(args: &PlayArgs, ros: &RosArgs) -> anyhow::Result<u8> {
         bail!(crate::Usage("play takes its settings as options; of the ROS arguments only --log-level".to_owned()));
     }
     logging::init(&ros.log_levels, NODE_NAME).context("logging")?;
-    let (settings, warnings) = DdsSettings::from_environment(process_environment)?;
+    let (settings, warnings) = DdsSettings::from_environment(process_environment).map_err(NodeError::from)?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let transport = Transport::dds(&NodeName::new("/", NODE_NAME)?, &settings)?;
+    let name = NodeName::new("/", NODE_NAME).map_err(NodeError::from)?;
+    let transport = Transport::dds(&name, &settings).map_err(NodeError::from)?;
     let options = PlayOptions {
         bag: args.bag.clone(),
         topic: args.topic.clone(),
@@ -75,23 +75,26 @@ pub fn play_bag(args: &PlayArgs, ros: &RosArgs) -> anyhow::Result<u8> {
     };
     let stop = stop_at_a_signal()?;
     let bar = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {msg} {elapsed}")?);
-    let summary = play::play(&transport, &options, &mut |sent, received| {
+    let mut progress = |sent, received| {
         bar.set_message(format!("{sent} clouds sent, {received} arrays received"));
         bar.tick();
-        !stop.load(Ordering::Relaxed)
-    })?;
+    };
+    let summary = play::play(&transport, &options, &mut progress, &stop)?;
     bar.finish_and_clear();
     print_summary(&summary);
-    Ok(if summary.complete() && summary.losses == 0 { EXIT_OK } else { EXIT_LOSS })
+    Ok(if summary.loss() { EXIT_LOSS } else { EXIT_OK })
 }
 
 fn print_summary(summary: &PlaySummary) {
-    let PlaySummary { sent, largest_bytes, reported, arrays, boxes, overwritten, losses, .. } = summary;
+    let PlaySummary { sent, largest_bytes, reported, failed, arrays, boxes, overwritten, losses, .. } = summary;
     println!("sent {sent} clouds of up to {:.2} MB", *largest_bytes as f64 / 1e6);
-    println!("the node reported {reported} of them and says that newer ones replaced {overwritten}");
+    println!("the node answered {reported} of them, failed on {failed} and says that newer ones replaced {overwritten}");
+    if summary.lost() > 0 {
+        println!("{} were lost on the way{}", summary.lost(), if summary.interrupted { ", or are still on it" } else { "" });
+    }
     println!("received {arrays} detection arrays with {boxes} boxes");
     if *losses > 0 {
-        println!("{losses} parts of the bag could not be read");
+        println!("{losses} parts or clouds of the bag could not be read");
     }
     println!("{:12} {:>5} {:>9} {:>9} {:>9} {:>9} {:>9}", "ms", "n", "mean", "p50", "p95", "p99", "max");
     for (name, stats) in [("round trip", summary.round_trip), ("in the node", summary.in_node)] {

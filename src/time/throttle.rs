@@ -4,19 +4,19 @@ use std::time::{Duration, Instant};
 
 /// One kind of line.
 #[derive(Debug)]
-pub(super) struct Throttle {
+pub(crate) struct Throttle {
     period: Duration,
     last: Option<Instant>,
     n_left_out: u64,
 }
 
 impl Throttle {
-    pub(super) fn new(period: Duration) -> Self {
+    pub(crate) fn new(period: Duration) -> Self {
         Self { period, last: None, n_left_out: 0 }
     }
 
     /// Whether the line is due, and how many were left out since the last one.
-    pub(super) fn due(&mut self, now: Instant) -> Option<u64> {
+    pub(crate) fn due(&mut self, now: Instant) -> Option<u64> {
         if self.last.is_some_and(|last| now.duration_since(last) < self.period) {
             self.n_left_out += 1;
             return None;
