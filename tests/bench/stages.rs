@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion};
 use pivotal::cloud::decode::{CloudDecoder, SensorOverrides};
-use pivotal::cloud::{Feature, PointCloud};
+use pivotal::cloud::{Feature, InputSpec, PointCloud};
 use pivotal::model::init::{HeadMultipliers, hash_weights};
 use pivotal::model::layers::Mode;
 use pivotal::model::params::Params;
 use pivotal::model::pillar_net::PillarNet;
 use pivotal::model::pillar_vfe::{PaddedPillars, scatter};
-use pivotal::model::spec::{InputSpec, ModelSpec};
+use pivotal::model::spec::ModelSpec;
 use pivotal::model::{expected_params, fused::FusedPillarNet};
 use pivotal::msgs::cdr;
 use pivotal::msgs::sensor_msgs::{PointCloud2, PointCloud2Ref, PointField};
