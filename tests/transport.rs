@@ -5,7 +5,7 @@
 
 mod cyclone;
 mod exchange;
-mod peer;
+pub mod peer;
 
 use std::time::{Duration, Instant};
 
@@ -25,18 +25,18 @@ const A_WHILE: Duration = Duration::from_millis(300);
 const CLOUD: &MsgType = &PointCloud2::TYPE;
 
 /// A topic of this process: `/points` becomes `/run4711/points`.
-fn topic(name: &str) -> TopicName {
+pub fn topic(name: &str) -> TopicName {
     TopicName::new(&format!("/run{}{name}", std::process::id())).unwrap()
 }
 
 /// A domain on this machine only; `nth` keeps the tests of one run apart, since 12 participants at most find each other
 /// without multicast. Above domain 101 Linux may have lent the ports to others.
-fn settings(nth: u32) -> DdsSettings {
+pub fn settings(nth: u32) -> DdsSettings {
     let domain_id = ((std::process::id() * 7 + nth) % 101 + 1) as u16;
     DdsSettings { domain_id, range: DiscoveryRange::Localhost, ..DdsSettings::DEFAULT }
 }
 
-fn participant(name: &str, settings: &DdsSettings) -> Transport {
+pub fn participant(name: &str, settings: &DdsSettings) -> Transport {
     Transport::dds(&NodeName::new("/test", name).unwrap(), settings).unwrap()
 }
 
@@ -50,7 +50,7 @@ fn payload(len: usize, number: u32) -> Vec<u8> {
 }
 
 /// Waits until `done`, by looking again and again.
-fn wait_until(what: &str, done: impl Fn() -> bool) {
+pub fn wait_until(what: &str, done: impl Fn() -> bool) {
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");

@@ -24,7 +24,7 @@ const END_WITHIN: Duration = Duration::from_secs(2);
 const DOMAIN: u16 = 97;
 
 /// The binary, kept to this machine and away from other tests' DDS domains.
-fn detector_node(args: &[&str]) -> Command {
+pub fn detector_node(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_detector_node"));
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
@@ -204,7 +204,7 @@ fn binary_answers_a_cloud_over_dds() {
 }
 
 /// Reads stderr until a line holds `part`; the reader goes on where it stopped.
-fn until_line(node: &mut Child, part: &str) -> BufReader<ChildStderr> {
+pub fn until_line(node: &mut Child, part: &str) -> BufReader<ChildStderr> {
     let mut stderr = BufReader::new(node.stderr.take().unwrap());
     let (send, found) = mpsc::channel();
     let part = part.to_owned();

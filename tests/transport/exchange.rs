@@ -16,6 +16,9 @@ use super::{PATIENCE, largest_cloud, participant, settings, topic, wait_until};
 /// Answers grow by a byte from cloud to cloud, 0 to 3, over this: some fifty objects.
 const ANSWER_BYTES: usize = 25_000;
 
+/// Clouds from which on a run tells whether memory grows.
+const LONG_RUN: usize = 300;
+
 /// What one exchange counted.
 struct Outcome {
     sent: usize,
@@ -77,6 +80,16 @@ fn exchange(nth: u32, reliability: (Reliability, &str), count: usize) -> Outcome
     }
 }
 
+/// How much the memory may grow between a quarter of a long run and its end, in MiB. rustdds keeps what it has of a reliable
+/// cloud whose fragments came twice for 10 s, in up to 128 buffers (its MAX_ASSEMBLY_BUFFERS) of a cloud each.
+fn growth_limit_mib(reliability: Reliability) -> f64 {
+    let buffers = match reliability {
+        Reliability::BestEffort => 0.0,
+        Reliability::Reliable => 128.0,
+    };
+    50.0 + buffers * largest_cloud() as f64 / (1 << 20) as f64
+}
+
 /// Memory of this process.
 fn resident_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -108,6 +121,11 @@ fn peer_publishing_full_clouds_at_ten_hertz_hears_every_answer() {
     for (nth, reliability) in (15..).zip(BOTH) {
         let mut outcome = exchange(nth, reliability, count);
         report(reliability.1, &mut outcome);
+        let ([early_mib, late_mib], limit_mib) = (outcome.resident_mib, growth_limit_mib(reliability.0));
+        // Before, buffers are still being filled for the first time.
+        if count >= LONG_RUN {
+            assert!(late_mib < early_mib + limit_mib, "{}: {early_mib} MiB became {late_mib}", reliability.1);
+        }
         assert_eq!((outcome.sent, outcome.answers_heard), (count, outcome.answered), "{}", reliability.1);
         match reliability.0 {
             Reliability::Reliable => assert_eq!(outcome.numbers, (0..count).collect::<Vec<_>>()),
