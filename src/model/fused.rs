@@ -7,6 +7,7 @@
 //! - ReLU and the addition of a per-pillar constant commute with the maximum over slots, so the second layer multiplies the
 //!   points' half of its input once per point and the pillar's half once per pillar.
 //! - The blocks' upsampled maps are never concatenated: a convolution over them is the sum of convolutions over each.
+//! - On a CPU, f32 convolutions of many channels multiply less ([`super::winograd`]).
 //! - The regression branches are computed at the heat map's peaks only; nothing else is read from their maps.
 
 use tch::{Device, IndexOp, Kind, Tensor};
@@ -16,14 +17,14 @@ use super::layers::{BatchNorm, ConvNormRelu, DeconvNormRelu};
 use super::pillar_net::PillarNet;
 use super::pillar_vfe::PillarVfe;
 use super::segment::{decorate, segment_max};
+use super::winograd::{self, WinogradConv};
 use crate::voxel::{Grid, PillarTensors};
 
 /// A convolution with its norm folded in, followed by ReLU.
 #[derive(Debug)]
-struct FusedConv {
-    weight: Tensor,
-    bias: Tensor,
-    stride: i64,
+enum FusedConv {
+    Direct { weight: Tensor, bias: Tensor, stride: i64 },
+    Winograd(WinogradConv),
 }
 
 /// A transposed convolution with its norm folded in, followed by ReLU.
@@ -205,7 +206,11 @@ impl FusedPillarNet {
 
 impl FusedConv {
     fn forward(&self, x: &Tensor) -> Tensor {
-        x.conv2d(&self.weight, Some(&self.bias), [self.stride, self.stride], [1, 1], [1, 1], 1).relu_()
+        let mut map = match self {
+            Self::Direct { weight, bias, stride } => x.conv2d(weight, Some(bias), [*stride, *stride], [1, 1], [1, 1], 1),
+            Self::Winograd(conv) => conv.forward(x),
+        };
+        map.relu_()
     }
 }
 
@@ -228,7 +233,11 @@ fn fold(conv: &ConvNormRelu) -> (Tensor, Tensor) {
 
 fn fuse_conv(conv: &ConvNormRelu, kind: Kind) -> FusedConv {
     let (weight, bias) = fold(conv);
-    FusedConv { weight: channels_last(&weight).to_kind(kind), bias: bias.to_kind(kind), stride: conv.stride }
+    let (c_out, c_in, ..) = weight.size4().unwrap_or_default();
+    if weight.device() == Device::Cpu && kind == Kind::Float && conv.stride == 1 && c_in.min(c_out) >= winograd::MIN_CHANNELS {
+        return FusedConv::Winograd(WinogradConv::new(&weight, &bias));
+    }
+    FusedConv::Direct { weight: channels_last(&weight).to_kind(kind), bias: bias.to_kind(kind), stride: conv.stride }
 }
 
 /// The shared convolution's weight cut along its input channels, one part for each block of the backbone.
