@@ -2,7 +2,7 @@
 //!
 //! A tile of 6x6 input cells gives 4x4 output cells. Tiles and weights are transformed so that the convolution becomes 36 matrix
 //! products, one for each cell of the tile, and the products are transformed back. All three transforms are matrix products
-//! too. The plain version is `conv2d`, against which this rounds some four times as much as `conv2d`.
+//! too. The plain version is `conv2d`; this rounds some four times as much.
 //!
 //! It pays on a CPU from [`MIN_CHANNELS`] on: below, moving the tiles takes what the products save.
 
