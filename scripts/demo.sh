@@ -33,9 +33,9 @@ export ROS_DOMAIN_ID=$domain ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST
 "$bin/detector_node" --ros-args -p "model_dir:=$model" 2> "$out/node.log" &
 node=$!
 trap 'kill -INT $node 2> /dev/null || true; wait $node 2> /dev/null || true' EXIT
-lost=0
-"$bin/detector_node" play "$out/drive" --every-nth-point "$thin" --rate-hz 5 || lost=$?
-case $lost in
+code=0
+"$bin/detector_node" play "$out/drive" --every-nth-point "$thin" --rate-hz 5 || code=$?
+case $code in
   0) ;;
   3) echo "demo: not every cloud was answered (see above); a busy machine loses best-effort clouds" ;;
   *) cat "$out/node.log"; exit 1 ;;

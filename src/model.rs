@@ -11,7 +11,7 @@ pub mod pillar_net;
 pub mod pillar_vfe;
 mod segment;
 pub mod spec;
-pub mod winograd;
+mod winograd;
 
 use params::{ParamDecl, Params};
 use spec::ModelSpec;

@@ -23,7 +23,6 @@ fn golden_directory_every_supported_case_is_within_tolerance() {
 #[test]
 fn wrong_weights_exceed_and_first_stage_after_the_input_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    fs::create_dir(dir.path().join("models")).unwrap();
     copy_model(dir.path(), |companion| companion["weight_seed"] = 402.into());
     let report = parity::run(dir.path()).unwrap();
     assert!(!report.passed());
@@ -34,7 +33,6 @@ fn wrong_weights_exceed_and_first_stage_after_the_input_is_named() {
 #[test]
 fn wrong_grid_exceeds_at_the_voxels() {
     let dir = tempfile::tempdir().unwrap();
-    fs::create_dir(dir.path().join("models")).unwrap();
     copy_model(dir.path(), |companion| companion["max_points_per_voxel"] = 49.into());
     let report = parity::run(dir.path()).unwrap();
     assert!(report.cases[0].first_excess().unwrap().stage.starts_with("voxel/"), "{}", report.table());
@@ -50,7 +48,6 @@ fn directory_without_cases_is_an_error() {
 #[test]
 fn unreadable_files_fail_their_case_and_name_the_file() {
     let dir = tempfile::tempdir().unwrap();
-    fs::create_dir_all(dir.path().join("models")).unwrap();
     copy_model(dir.path(), |_| ());
     let path = dir.path().join("models/cp-pillar-v0.64.safetensors");
     let bytes = fs::read(&path).unwrap();
@@ -62,7 +59,6 @@ fn unreadable_files_fail_their_case_and_name_the_file() {
 #[test]
 fn grid_given_by_a_case_is_compared_and_one_not_given_is_no_stage() {
     let dir = tempfile::tempdir().unwrap();
-    fs::create_dir_all(dir.path().join("models")).unwrap();
     copy_model(dir.path(), |companion| companion["grid_size"] = [40, 33, 1].into());
     fs::create_dir(dir.path().join("components")).unwrap();
     let source = shared("golden/components");
@@ -85,7 +81,6 @@ fn grid_given_by_a_case_is_compared_and_one_not_given_is_no_stage() {
 #[test]
 fn tensors_of_impossible_shapes_fail_their_case_and_the_others_are_compared() {
     let dir = tempfile::tempdir().unwrap();
-    fs::create_dir_all(dir.path().join("models")).unwrap();
     copy_model(dir.path(), |_| ());
     let path = dir.path().join("models/cp-pillar-v0.64.safetensors");
     let bytes = fs::read(&path).unwrap();
@@ -118,6 +113,7 @@ fn shorten_sums(name: String, view: TensorView<'_>) -> (String, TensorView<'_>) 
 /// Copies the smallest model case, its JSON changed.
 fn copy_model(dir: &Path, change: impl FnOnce(&mut serde_json::Value)) {
     let source = shared("golden/models/cp-pillar-v0.64.safetensors");
+    fs::create_dir(dir.join("models")).unwrap();
     fs::copy(&source, dir.join("models/cp-pillar-v0.64.safetensors")).unwrap();
     let mut companion: serde_json::Value = serde_json::from_slice(&fs::read(source.with_extension("json")).unwrap()).unwrap();
     change(&mut companion);

@@ -7,7 +7,7 @@
 //! - ReLU and the addition of a per-pillar constant commute with the maximum over slots, so the second layer multiplies the
 //!   points' half of its input once per point and the pillar's half once per pillar.
 //! - The blocks' upsampled maps are never concatenated: a convolution over them is the sum of convolutions over each.
-//! - On a CPU, f32 convolutions of many channels multiply less ([`super::winograd`]).
+//! - On a CPU, f32 convolutions of many channels multiply less (`winograd`).
 //! - The regression branches are computed at the heat map's peaks only; nothing else is read from their maps.
 
 use tch::{Device, IndexOp, Kind, Tensor};

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::config::{NodeConfig, OutputFilter};
 use super::error::{FrameFault, NodeError};
-use super::output::frame_flags;
+use super::output::{frame_flags, jumped_back};
 use crate::cloud::PointCloud;
 use crate::cloud::decode::{CloudDecoder, DecodeReport};
 use crate::model::spec::ModelSpec;
@@ -110,8 +110,7 @@ impl FrameWorker {
         let decode_ms = millis(started.elapsed());
         let output = self.pipeline.process(&self.cloud)?;
         let detections = self.filter.apply(output.detections.clone(), &self.pipeline.spec().classes);
-        let jumped_back = self.last_stamp.replace(self.cloud.stamp).is_some_and(|last| self.cloud.stamp < last);
-        let flags = frame_flags(&output, &decoded, jumped_back);
+        let flags = frame_flags(&output, &decoded, jumped_back(&mut self.last_stamp, self.cloud.stamp));
         let total_ms = millis(started.elapsed());
         Ok(Frame { header: message.header.clone(), detections, output, decoded, decode_ms, total_ms, flags })
     }

@@ -13,6 +13,7 @@ use crate::msgs::vision_msgs::{BoundingBox3D, Detection3D, Detection3DArray, Obj
 use crate::msgs::visualization_msgs::{Marker, MarkerArray};
 use crate::pipeline::FrameOutput;
 use crate::postprocess::Detection;
+use crate::time::Stamp;
 
 /// Height of a capital letter of the labels.
 const LABEL_HEIGHT_M: f64 = 0.7;
@@ -154,6 +155,11 @@ pub fn failed_report(header: &Header, reason: &str, clouds_overwritten: u64, clo
 
 /// Flag of a cloud that is older than the one before, as when a bag starts again.
 pub const TIME_JUMP_BACK: &str = "time_jump_back";
+
+/// Whether a cloud is older than the one before, whose stamp its own replaces.
+pub fn jumped_back(last_stamp: &mut Option<Stamp>, stamp: Stamp) -> bool {
+    last_stamp.replace(stamp).is_some_and(|last| stamp < last)
+}
 
 /// What is unusual about a frame: `empty_cloud` (no finite point), `out_of_range` (finite points, none in the grid),
 /// `point_cap` and `pillar_cap` (points were dropped by a cap), `non_finite_boxes` (boxes were dropped as not finite),

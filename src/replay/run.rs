@@ -22,7 +22,7 @@ use crate::msgs::std_msgs::Header;
 use crate::msgs::tf2_msgs::TFMessage;
 use crate::msgs::vision_msgs::Detection3DArray;
 use crate::msgs::{Message, cdr};
-use crate::node::output::frame_flags;
+use crate::node::output::{frame_flags, jumped_back};
 use crate::pipeline::Pipeline;
 use crate::time::{Stamp, millis};
 
@@ -184,8 +184,7 @@ impl<'a> Replay<'a> {
         if let Some(layout) = &decoded.layout_changed {
             tracing::info!("{}: {layout}", self.topic);
         }
-        let jumped_back = self.last_stamp.replace(self.cloud.stamp).is_some_and(|last| self.cloud.stamp < last);
-        let flags = frame_flags(&output, &decoded, jumped_back);
+        let flags = frame_flags(&output, &decoded, jumped_back(&mut self.last_stamp, self.cloud.stamp));
         Ok(Processed { header: message.header, decoded, output, flags })
     }
 

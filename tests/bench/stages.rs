@@ -179,14 +179,12 @@ fn vfe(criterion: &mut Criterion, cloud: &PointCloud, size: usize, groups: &mut 
 /// From pillars to a map. Its size is the grid's, so only the number of pillars changes with the cloud.
 fn scatters(criterion: &mut Criterion, cloud: &PointCloud, size: usize, groups: &mut Groups) {
     let model = Model::new("cp-pillar-v0.64");
-    let pillars = model.pillars(cloud);
-    let features = model.fused[0].pillar_features(&pillars);
-    let padded = PaddedPillars::from_clouds(&[model.pillars(cloud)], model.spec.grid.max_points_per_voxel);
+    let (pillars, features, coords) = model.pillars_and_features(cloud);
     let grid = model.spec.grid();
     let name = format!("scatter/{}k", size / 1000);
     let mut group = criterion.benchmark_group(&name);
     group.bench_function(BenchmarkId::from_parameter("plain"), |b| {
-        b.iter(|| scatter(black_box(&features), &padded.coords, 1, &grid));
+        b.iter(|| scatter(black_box(&features), &coords, 1, &grid));
     });
     group.bench_function(BenchmarkId::from_parameter("fused"), |b| {
         b.iter(|| model.fused[0].scatter(black_box(&features), &pillars));
@@ -220,11 +218,17 @@ impl Model {
         pillarize_on_device(&mut pillarizer, &cloud.points, cloud.features.len(), Device::Cpu).expect("cpu")
     }
 
-    fn backbone(&self, criterion: &mut Criterion, cloud: &PointCloud, groups: &mut Groups) {
+    /// Pillars, their features, and their cells as the plain network takes them.
+    fn pillars_and_features(&self, cloud: &PointCloud) -> (PillarTensors, Tensor, Tensor) {
         let pillars = self.pillars(cloud);
         let features = self.fused[0].pillar_features(&pillars);
         let padded = PaddedPillars::from_clouds(&[self.pillars(cloud)], self.spec.grid.max_points_per_voxel);
-        let map = scatter(&features, &padded.coords, 1, &self.spec.grid());
+        (pillars, features, padded.coords)
+    }
+
+    fn backbone(&self, criterion: &mut Criterion, cloud: &PointCloud, groups: &mut Groups) {
+        let (pillars, features, coords) = self.pillars_and_features(cloud);
+        let map = scatter(&features, &coords, 1, &self.spec.grid());
         let name = format!("backbone/{}", self.spec.name);
         let mut group = criterion.benchmark_group(&name);
         let plain = BenchmarkId::from_parameter(VARIANTS[0]);
@@ -238,10 +242,8 @@ impl Model {
     }
 
     fn head_and_boxes(&self, criterion: &mut Criterion, cloud: &PointCloud, groups: &mut Groups) {
-        let pillars = self.pillars(cloud);
-        let features = self.fused[0].pillar_features(&pillars);
-        let padded = PaddedPillars::from_clouds(&[self.pillars(cloud)], self.spec.grid.max_points_per_voxel);
-        let map = scatter(&features, &padded.coords, 1, &self.spec.grid());
+        let (pillars, features, coords) = self.pillars_and_features(cloud);
+        let map = scatter(&features, &coords, 1, &self.spec.grid());
         let plain_2d = self.net.backbone.forward(&map, Mode::Eval).spatial_features_2d;
         let name = format!("head-and-boxes/{}", self.spec.name);
         let mut group = criterion.benchmark_group(&name);
