@@ -47,4 +47,6 @@ pub mod synth;
 
 pub mod import;
 
+pub mod data;
+
 pub mod parity;
