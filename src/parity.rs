@@ -10,7 +10,11 @@ mod compare;
 mod components;
 mod golden;
 mod hash;
+mod losses;
 mod models;
+mod optimizer;
+mod steps;
+mod training;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -154,7 +158,13 @@ pub fn run(dir: &Path) -> Result<ParityReport, ParityError> {
     for path in files(&dir.join("ckpt"), "pth")? {
         cases.push(run_case(&case_name("ckpt", &path), |case| checkpoints::run(&path, case)));
     }
-    for folder in ["kd", "tgi", "optim", "loop"] {
+    for path in files(&dir.join("optim"), "safetensors")? {
+        cases.push(run_case(&case_name("optim", &path), |case| optimizer::run(&path, case)));
+    }
+    for path in files(&dir.join("loop"), "safetensors")? {
+        cases.push(run_case(&case_name("loop", &path), |case| steps::run(&path, case)));
+    }
+    for folder in ["kd", "tgi"] {
         for path in files(&dir.join(folder), "safetensors")? {
             let mut case = Case::new(case_name(folder, &path));
             case.unsupported.push("training and distillation are not part of this build".to_owned());
@@ -166,7 +176,8 @@ pub fn run(dir: &Path) -> Result<ParityReport, ParityError> {
 
 fn run_case(name: &str, body: impl FnOnce(&mut Case) -> Result<(), ParityError>) -> Case {
     let mut case = Case::new(name.to_owned());
-    case.error = guard(ParityError::Operation, || body(&mut case)).err();
+    // `guard` switches gradients off for inference; some cases need them.
+    case.error = guard(ParityError::Operation, || tch::with_grad(|| body(&mut case))).err();
     case
 }
 
