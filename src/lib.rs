@@ -51,4 +51,6 @@ pub mod data;
 
 pub mod train;
 
+pub mod profile;
+
 pub mod parity;
