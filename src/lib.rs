@@ -53,4 +53,6 @@ pub mod train;
 
 pub mod profile;
 
+pub mod distill;
+
 pub mod parity;
