@@ -11,6 +11,7 @@ pub mod gt_sampling;
 mod inside;
 pub mod loader;
 pub mod prepare;
+pub mod statistics;
 
 use std::fmt;
 
