@@ -49,4 +49,6 @@ pub mod import;
 
 pub mod data;
 
+pub mod train;
+
 pub mod parity;
