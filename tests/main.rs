@@ -12,6 +12,7 @@ mod pipeline;
 mod play;
 mod postprocess;
 mod replay;
+mod sources;
 mod support;
 mod synth;
 mod tidy;
