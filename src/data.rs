@@ -3,12 +3,20 @@
 //! Every source gives [`Sample`]s by index; training, evaluation, inspection and conversion know nothing else of it. Splits are made
 //! by drive, never by frame.
 
+pub mod augment;
 pub mod bag;
 mod bag_drive;
+pub mod batch;
+pub mod chance;
 mod combine;
+pub mod gt_database;
+pub mod gt_sampling;
+mod inside;
 pub mod labels;
+pub mod loader;
 mod open;
 mod options;
+pub mod prepare;
 pub mod sidecar;
 pub mod synth;
 pub mod tf;
