@@ -170,7 +170,11 @@ impl fmt::Display for Report {
             writeln!(f, "points per frame: {:.0} to {:.0}, median {:.0}", points.min, points.max, points.p50)?;
         }
         for (feature, values) in &statistics.columns {
-            writeln!(f, "{feature}: 1 % {:.3}, median {:.3}, 99 % {:.3}, max {:.3}", values.p01, values.p50, values.p99, values.max)?;
+            writeln!(
+                f,
+                "{feature}: 1 % {:.3}, median {:.3}, 99 % {:.3}, max {:.3}",
+                values.p01, values.p50, values.p99, values.max
+            )?;
         }
         if let Some(ground) = &statistics.ground_z_m {
             writeln!(f, "ground around the origin at z = {:.2} m", ground.p50)?;
@@ -186,13 +190,7 @@ impl fmt::Display for Report {
             writeln!(f, "\nnot checked: {skipped}")?;
         }
         let count = |severity| self.findings.iter().filter(|finding| finding.severity == severity).count();
-        write!(
-            f,
-            "\n{} errors, {} warnings, {} notes\n",
-            count(Severity::Error),
-            count(Severity::Warning),
-            count(Severity::Note)
-        )
+        write!(f, "\n{} errors, {} warnings, {} notes\n", count(Severity::Error), count(Severity::Warning), count(Severity::Note))
     }
 }
 

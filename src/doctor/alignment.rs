@@ -79,7 +79,8 @@ pub fn check(frames: &Frames, findings: &mut Vec<Finding>) {
 
 fn view(sample: &Sample) -> Option<View<'_>> {
     let labels = sample.labels.as_ref()?;
-    let mut boxes: Vec<Box3d> = labels.iter().map(|label| label.box3d).filter(|b| b.to_row().iter().all(|v| v.is_finite())).collect();
+    let mut boxes: Vec<Box3d> =
+        labels.iter().map(|label| label.box3d).filter(|b| b.to_row().iter().all(|v| v.is_finite())).collect();
     boxes.sort_by(|a, b| a.range().total_cmp(&b.range()));
     boxes.truncate(MAX_BOXES_PER_FRAME);
     (!boxes.is_empty()).then(|| View { sample, scene: Scene::new(&sample.cloud), boxes })
@@ -124,22 +125,36 @@ fn changes(views: &[View<'_>]) -> Vec<Change> {
     };
     let (what, advice) = quarter_turn(views);
     add(what, advice, |_, b| Box3d { yaw: b.yaw + FRAC_PI_2, ..*b });
-    add("changing the sign of yaw", "negate yaw: it counts counter-clockwise from +x, seen from above", |_, b| Box3d { yaw: -b.yaw, ..*b });
-    add("turning yaw to -yaw - 90 degrees", "take -yaw - pi/2: this yaw is that of a camera's frame (KITTI's rotation_y)", |_, b| Box3d {
-        yaw: -b.yaw - FRAC_PI_2,
+    add("changing the sign of yaw", "negate yaw: it counts counter-clockwise from +x, seen from above", |_, b| Box3d {
+        yaw: -b.yaw,
         ..*b
     });
+    add(
+        "turning yaw to -yaw - 90 degrees",
+        "take -yaw - pi/2: this yaw is that of a camera's frame (KITTI's rotation_y)",
+        |_, b| Box3d { yaw: -b.yaw - FRAC_PI_2, ..*b },
+    );
     add("taking yaw for degrees", "multiply yaw by pi/180", |_, b| Box3d { yaw: b.yaw.to_radians(), ..*b });
-    add("raising boxes by half their height", "add height/2 to z: these are the feet of the boxes, centres are needed", |_, b| {
-        moved(b, [0.0, 0.0, b.size[2] / 2.0])
+    add(
+        "raising boxes by half their height",
+        "add height/2 to z: these are the feet of the boxes, centres are needed",
+        |_, b| moved(b, [0.0, 0.0, b.size[2] / 2.0]),
+    );
+    add(
+        "lowering boxes by half their height",
+        "subtract height/2 from z: these are the tops of the boxes, centres are needed",
+        |_, b| moved(b, [0.0, 0.0, -b.size[2] / 2.0]),
+    );
+    add("reading sizes as height, width, length", "swap length and height: sizes are length, width, height", |_, b| {
+        permuted(b, [2, 1, 0])
     });
-    add("lowering boxes by half their height", "subtract height/2 from z: these are the tops of the boxes, centres are needed", |_, b| {
-        moved(b, [0.0, 0.0, -b.size[2] / 2.0])
-    });
-    add("reading sizes as height, width, length", "swap length and height: sizes are length, width, height", |_, b| permuted(b, [2, 1, 0]));
     add("reading sizes as width, height, length", "write sizes as length, width, height", |_, b| permuted(b, [2, 0, 1]));
-    add("reading sizes as length, height, width", "swap width and height: sizes are length, width, height", |_, b| permuted(b, [0, 2, 1]));
-    add("swapping x and y", "swap x and y of the centres, and take pi/2 - yaw", |_, b| placed(b, [b.center[1], b.center[0]], FRAC_PI_2 - b.yaw));
+    add("reading sizes as length, height, width", "swap width and height: sizes are length, width, height", |_, b| {
+        permuted(b, [0, 2, 1])
+    });
+    add("swapping x and y", "swap x and y of the centres, and take pi/2 - yaw", |_, b| {
+        placed(b, [b.center[1], b.center[0]], FRAC_PI_2 - b.yaw)
+    });
     add("turning labels by 90 degrees", "turn the labels by +90 degrees about z: (x, y) becomes (-y, x), yaw + pi/2", |_, b| {
         placed(b, [-b.center[1], b.center[0]], b.yaw + FRAC_PI_2)
     });
@@ -191,7 +206,10 @@ fn quarter_turn(views: &[View<'_>]) -> (&'static str, &'static str) {
     if broad > long {
         ("swapping length and width", "swap length and width: the length lies along the heading")
     } else {
-        ("turning yaw by 90 degrees", "add pi/2 or -pi/2 to yaw (the front decides which): yaw 0 lies along +x, counter-clockwise")
+        (
+            "turning yaw by 90 degrees",
+            "add pi/2 or -pi/2 to yaw (the front decides which): yaw 0 lies along +x, counter-clockwise",
+        )
     }
 }
 

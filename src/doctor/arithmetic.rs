@@ -46,13 +46,18 @@ fn range_of_axis(spec: &ModelSpec, axis: usize) -> Option<(String, String)> {
         return None;
     }
     let name = ["x", "y"][axis];
-    let fault = if whole { format!("which is no multiple of the backbone's strides ({stride})") } else { "which is not whole".to_owned() };
+    let fault = if whole {
+        format!("which is no multiple of the backbone's strides ({stride})")
+    } else {
+        "which is not whole".to_owned()
+    };
     let measured =
         format!("range along {name} is {low} to {high} m; with cells of {cell} m that makes {cells:.2} cells, {fault}");
     // Round the cell to what was written in decimal: 0.64 and not 0.6399999857.
     let cell = (cell * 1e6).round() * 1e-6;
     let middle = (low + high) / 2.0;
-    let candidates = (cells.floor() as i64 - CELLS_TRIED..=cells.ceil() as i64 + CELLS_TRIED).filter(|n| *n > 0 && n % stride == 0);
+    let candidates =
+        (cells.floor() as i64 - CELLS_TRIED..=cells.ceil() as i64 + CELLS_TRIED).filter(|n| *n > 0 && n % stride == 0);
     let nearest = |above: bool| {
         let fitting = candidates.clone().filter(|n| (*n as f64 > cells) == above);
         let n = if above { fitting.min() } else { fitting.max() };
@@ -63,11 +68,13 @@ fn range_of_axis(spec: &ModelSpec, axis: usize) -> Option<(String, String)> {
 }
 
 fn thresholds(spec: &ModelSpec, findings: &mut Vec<Finding>) {
-    let single = spec.postprocess.class_score_thresholds.iter().map(|(class, score)| (format!("class_score_thresholds.{class}"), *score));
+    let single =
+        spec.postprocess.class_score_thresholds.iter().map(|(class, score)| (format!("class_score_thresholds.{class}"), *score));
     for (key, score) in std::iter::once(("score_threshold".to_owned(), spec.postprocess.score_threshold)).chain(single) {
         if score > HIGH_THRESHOLD {
             let measured = format!("postprocess.{key} = {score}: boxes with less never reach the evaluation, so recall is cut");
-            let advice = format!("set postprocess.{key} to 0.1 for training and evaluation; the node has its own score_threshold");
+            let advice =
+                format!("set postprocess.{key} to 0.1 for training and evaluation; the node has its own score_threshold");
             findings.push(Finding::new(Severity::Warning, "score-threshold", measured, advice));
         }
     }

@@ -48,7 +48,12 @@ fn sizes(subject: &Subject<'_>, frames: &Frames, findings: &mut Vec<Finding>) {
     let labels = || frames.samples.iter().flat_map(|sample| sample.labels.iter().flatten());
     let without_size: Vec<_> = labels().filter(|label| label.box3d.size.iter().any(|size| *size <= 0.0)).collect();
     if let Some(first) = without_size.first() {
-        let measured = format!("{} labels have a size of 0 or less, the first is a `{}` of {:?} m", without_size.len(), first.class, first.box3d.size);
+        let measured = format!(
+            "{} labels have a size of 0 or less, the first is a `{}` of {:?} m",
+            without_size.len(),
+            first.class,
+            first.box3d.size
+        );
         let advice = "mend or leave out these labels; training cannot take the logarithm of their sizes".to_owned();
         findings.push(Finding::new(Severity::Error, "box-without-size", measured, advice));
     }
@@ -76,7 +81,8 @@ fn sizes(subject: &Subject<'_>, frames: &Frames, findings: &mut Vec<Finding>) {
             Some(((_, unit), (_, order))) => format!(
                 "the sizes fit when read as {order} in {unit}; write length (along the heading), width, height in metres, in full"
             ),
-            None => "check what this name stands for, and that sizes are length (along the heading), width, height in metres".to_owned(),
+            None => "check what this name stands for, and that sizes are length (along the heading), width, height in metres"
+                .to_owned(),
         };
         findings.push(Finding::new(Severity::Error, "sizes", measured, advice));
     }
@@ -109,11 +115,13 @@ fn empty(frames: &Frames, findings: &mut Vec<Finding>) {
     let empty = share(n_empty, n);
     if empty > EMPTY_WARNING {
         let severity = if empty > EMPTY_ERROR { Severity::Error } else { Severity::Warning };
-        let by_class: Vec<String> = of_class.iter().map(|(class, [n_empty, n])| format!("{class} {}", percent(*n_empty, *n))).collect();
+        let by_class: Vec<String> =
+            of_class.iter().map(|(class, [n_empty, n])| format!("{class} {}", percent(*n_empty, *n))).collect();
         let measured = format!("{} of {n} boxes hold no point ({})", percent(n_empty, n), by_class.join(", "));
-        let advice = "see `alignment`, if it is there; else these objects were not seen by this sensor: leave their labels out, a \
+        let advice =
+            "see `alignment`, if it is there; else these objects were not seen by this sensor: leave their labels out, a \
                       network cannot learn what no point shows"
-            .to_owned();
+                .to_owned();
         findings.push(Finding::new(severity, "empty-boxes", measured, advice));
     }
 }
@@ -126,7 +134,9 @@ fn repeated(frames: &Frames, findings: &mut Vec<Finding>) {
         n += labels.len();
         for (index, label) in labels.iter().enumerate() {
             let near = |other: &Box3d| {
-                (0..2).all(|axis| (other.center[axis] - label.box3d.center[axis]).abs() < label.box3d.size[0].max(label.box3d.size[1]))
+                (0..2).all(|axis| {
+                    (other.center[axis] - label.box3d.center[axis]).abs() < label.box3d.size[0].max(label.box3d.size[1])
+                })
             };
             let twin = labels[..index].iter().find(|other| {
                 other.class == label.class && near(&other.box3d) && bev_iou(&other.box3d, &label.box3d) > SAME_OBJECT_IOU

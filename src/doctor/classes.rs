@@ -48,7 +48,8 @@ pub fn check(subject: &Subject<'_>, frames: &Frames, findings: &mut Vec<Finding>
     let present: Vec<&str> = labels_of.keys().filter_map(|class| subject.model_class(class)).collect();
     for class in subject.spec.classes.iter().filter(|class| !present.contains(&class.as_str())) {
         let measured = format!("no label of the frames that were read is a `{class}`");
-        let advice = "read more frames (--frames), add data with such objects, or take the class out of the spec's classes".to_owned();
+        let advice =
+            "read more frames (--frames), add data with such objects, or take the class out of the spec's classes".to_owned();
         findings.push(Finding::new(Severity::Warning, "class-without-labels", measured, advice));
     }
 }
@@ -56,9 +57,8 @@ pub fn check(subject: &Subject<'_>, frames: &Frames, findings: &mut Vec<Finding>
 /// The model's class that a name may stand for.
 fn nearest<'a>(class: &str, known: &'a [String]) -> Option<&'a str> {
     let plain = plain(class);
-    let synonym = |name: &&String| {
-        OTHER_NAMES.iter().any(|(ours, others)| *ours == self::plain(name) && others.contains(&plain.as_str()))
-    };
+    let synonym =
+        |name: &&String| OTHER_NAMES.iter().any(|(ours, others)| *ours == self::plain(name) && others.contains(&plain.as_str()));
     if let Some(name) = known.iter().find(synonym) {
         return Some(name);
     }

@@ -26,7 +26,8 @@ fn unreadable(frames: &Frames, findings: &mut Vec<Finding>) {
     if let Some((id, reason)) = frames.unreadable.first() {
         let total = frames.samples.len() + frames.unreadable.len();
         let measured = format!("{} of {total} frames cannot be read, the first is {id}: {reason}", frames.unreadable.len());
-        let advice = "mend or leave out these recordings (`except=DRIVE` behind the source); training skips nothing silently".to_owned();
+        let advice =
+            "mend or leave out these recordings (`except=DRIVE` behind the source); training skips nothing silently".to_owned();
         findings.push(Finding::new(Severity::Error, "unreadable-frames", measured, advice));
     }
 }
@@ -95,7 +96,13 @@ fn repeated(frames: &Frames, findings: &mut Vec<Finding>) {
     }
     if let Some(&(first, second)) = pairs.first() {
         let ids = (&frames.samples[first].id, &frames.samples[second].id);
-        let measured = format!("{} of {} clouds repeat another one, for instance {} and {}", pairs.len(), frames.samples.len(), ids.0, ids.1);
+        let measured = format!(
+            "{} of {} clouds repeat another one, for instance {} and {}",
+            pairs.len(),
+            frames.samples.len(),
+            ids.0,
+            ids.1
+        );
         let advice = "leave repeated frames out; if one is in validation, its score is no validation".to_owned();
         findings.push(Finding::new(Severity::Warning, "repeated-clouds", measured, advice));
     }
@@ -114,11 +121,14 @@ fn hash(values: impl Iterator<Item = u32>) -> u64 {
 
 fn stamps(frames: &Frames, findings: &mut Vec<Finding>) {
     let in_drive = frames.samples.windows(2).filter(|pair| pair[0].id.drive == pair[1].id.drive);
-    let back: Vec<_> = in_drive.filter(|pair| pair[0].id.frame < pair[1].id.frame && pair[1].cloud.stamp <= pair[0].cloud.stamp).collect();
+    let back: Vec<_> =
+        in_drive.filter(|pair| pair[0].id.frame < pair[1].id.frame && pair[1].cloud.stamp <= pair[0].cloud.stamp).collect();
     if let Some(pair) = back.first() {
-        let [earlier, later] = [&pair[0], &pair[1]].map(|sample| format!("{} at {:.3} s", sample.id, sample.cloud.stamp.seconds()));
+        let [earlier, later] =
+            [&pair[0], &pair[1]].map(|sample| format!("{} at {:.3} s", sample.id, sample.cloud.stamp.seconds()));
         let measured = format!("{} times a later frame has no later stamp, for instance {earlier}, then {later}", back.len());
-        let advice = "labels are matched by stamp: record with the sensor's clock, or split the drive where its clock jumps".to_owned();
+        let advice =
+            "labels are matched by stamp: record with the sensor's clock, or split the drive where its clock jumps".to_owned();
         findings.push(Finding::new(Severity::Warning, "stamps", measured, advice));
     }
 }

@@ -21,12 +21,16 @@ pub fn check(frames: &Frames, findings: &mut Vec<Finding>) {
     if turns.len() < MIN_MOVING {
         return;
     }
-    let near = |degrees: f64| turns.iter().filter(|turn| wrap_angle((**turn - degrees).to_radians()).to_degrees().abs() < 30.0).count();
+    let near =
+        |degrees: f64| turns.iter().filter(|turn| wrap_angle((**turn - degrees).to_radians()).to_degrees().abs() < 30.0).count();
     for (degrees, radians) in [(180.0, "pi"), (90.0, "pi/2"), (-90.0, "-pi/2")] {
         let n = near(degrees);
         if 2 * n > turns.len() {
-            let measured = format!("{} of {} moving objects move at {degrees} degrees to their yaw", percent(n, turns.len()), turns.len());
-            let advice = format!("add {radians} to the yaw of every label: the front is where the object goes, yaw 0 along +x, counter-clockwise");
+            let measured =
+                format!("{} of {} moving objects move at {degrees} degrees to their yaw", percent(n, turns.len()), turns.len());
+            let advice = format!(
+                "add {radians} to the yaw of every label: the front is where the object goes, yaw 0 along +x, counter-clockwise"
+            );
             findings.push(Finding::new(Severity::Error, "heading", measured, advice));
         }
     }

@@ -105,7 +105,8 @@ fn of_boxes(subject: &Subject<'_>, frames: &Frames, grid: &Grid, findings: &mut 
             "{} of {n_boxes} boxes have their centre outside of the range in x and y; the farthest is at {farthest:.1} m",
             percent(n_beside, n_boxes)
         );
-        let advice = "widen the range (grid.range of the spec, range in a run's YAML), unless the smaller range is meant".to_owned();
+        let advice =
+            "widen the range (grid.range of the spec, range in a run's YAML), unless the smaller range is meant".to_owned();
         findings.push(Finding::new(severity, "boxes-out-of-range", measured, advice));
     }
     if let Some(severity) = severity(share(n_off_height, n_boxes - n_beside), BOXES_LOST_BY_Z) {
@@ -115,7 +116,8 @@ fn of_boxes(subject: &Subject<'_>, frames: &Frames, grid: &Grid, findings: &mut 
             grid.range_min[2],
             grid.range_max[2]
         );
-        let advice = "set the range's z so that it holds the objects, or put clouds and labels into a frame on the ground".to_owned();
+        let advice =
+            "set the range's z so that it holds the objects, or put clouds and labels into a frame on the ground".to_owned();
         findings.push(Finding::new(severity, "boxes-out-of-height", measured, advice));
     }
 }

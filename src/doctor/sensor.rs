@@ -43,7 +43,8 @@ fn units(frames: &Frames, findings: &mut Vec<Finding>) {
     if reach > 0.0 && !(low..high).contains(&reach) {
         let unit = if reach >= high { "millimetres or map coordinates" } else { "kilometres, or scaled" };
         let measured = format!("99 % of the points lie within {reach:.3} of the origin in x and y: {unit}?");
-        let advice = "convert to metres around the sensor; a cloud in map coordinates needs `target_frame=` of the vehicle".to_owned();
+        let advice =
+            "convert to metres around the sensor; a cloud in map coordinates needs `target_frame=` of the vehicle".to_owned();
         findings.push(Finding::new(Severity::Error, "units", measured, advice));
     }
 }
@@ -144,7 +145,9 @@ fn against_weights(subject: &Subject<'_>, frames: &Frames, findings: &mut Vec<Fi
             raw.p50, raw.p99, theirs.p50, theirs.p99
         );
         let advice = if factor.is_finite() && factor > 0.0 {
-            format!("`intensity_scale={factor:.6}` behind the source brings the medians together; on a node, intensity_mode and intensity_factor")
+            format!(
+                "`intensity_scale={factor:.6}` behind the source brings the medians together; on a node, intensity_mode and intensity_factor"
+            )
         } else {
             "a column of zeros cannot be scaled; use another field (`fields=intensity:NAME`)".to_owned()
         };
@@ -159,11 +162,16 @@ fn against_weights(subject: &Subject<'_>, frames: &Frames, findings: &mut Vec<Fi
     }
     for (class, theirs) in &seen.classes {
         let Some(labels) = ours.classes.get(class) else { continue };
-        let sizes = [("length", theirs.length_m, labels.length_m), ("width", theirs.width_m, labels.width_m), ("height", theirs.height_m, labels.height_m)];
+        let sizes = [
+            ("length", theirs.length_m, labels.length_m),
+            ("width", theirs.width_m, labels.width_m),
+            ("height", theirs.height_m, labels.height_m),
+        ];
         for (name, theirs, ours) in sizes {
             if differ(theirs.p50, ours.p50, OTHER_SIZE) {
                 let measured = format!("{class}: median {name} {:.2} m, the weights saw {:.2} m", ours.p50, theirs.p50);
-                let advice = "check that both call the same objects by this name and measure them alike; otherwise fine-tune".to_owned();
+                let advice =
+                    "check that both call the same objects by this name and measure them alike; otherwise fine-tune".to_owned();
                 findings.push(Finding::new(Severity::Warning, "size-against-weights", measured, advice));
             }
         }

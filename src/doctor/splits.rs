@@ -23,7 +23,9 @@ pub fn check(subject: &Subject<'_>, frames: &Frames, findings: &mut Vec<Finding>
     split(subject, findings);
     if n_frames < FEW_FRAMES {
         let measured = format!("{n_frames} frames, of {} drives", drives(subject.source).len());
-        let advice = "add drives; `trainer synth` makes some to begin with, and weights can be gone on with (distill inheritance)".to_owned();
+        let advice =
+            "add drives; `trainer synth` makes some to begin with, and weights can be gone on with (distill inheritance)"
+                .to_owned();
         findings.push(Finding::new(Severity::Warning, "few-frames", measured, advice));
     }
     if let Some(schedule) = subject.schedule {
@@ -50,9 +52,10 @@ fn split(subject: &Subject<'_>, findings: &mut Vec<Finding>) {
     let both: Vec<&String> = train.intersection(&val).collect();
     if let Some(first) = both.first() {
         let measured = format!("{} of {} drives of the validation are trained on, for instance {first}", both.len(), val.len());
-        let advice = "split by drive: `split=train` behind the one source and `split=val` behind the other; frames of one drive are \
+        let advice =
+            "split by drive: `split=train` behind the one source and `split=val` behind the other; frames of one drive are \
                       nearly the same, so the score would say nothing"
-            .to_owned();
+                .to_owned();
         findings.push(Finding::new(Severity::Error, "split", measured, advice));
     }
 }
@@ -70,11 +73,11 @@ fn objects(subject: &Subject<'_>, frames: &Frames, findings: &mut Vec<Finding>) 
     for (class, n) in n_of {
         let expected = n as f64 * subject.source.len() as f64 / n_labelled as f64;
         if expected < FEW_OBJECTS {
-            let measured = format!(
-                "{n} `{class}` in {n_labelled} frames, so about {expected:.0} in all {} frames",
-                subject.source.len()
-            );
-            let advice = "add drives with this class, or paste objects with `trainer convert gt-database` and augment.gt_sampling".to_owned();
+            let measured =
+                format!("{n} `{class}` in {n_labelled} frames, so about {expected:.0} in all {} frames", subject.source.len());
+            let advice =
+                "add drives with this class, or paste objects with `trainer convert gt-database` and augment.gt_sampling"
+                    .to_owned();
             findings.push(Finding::new(Severity::Warning, "few-objects", measured, advice));
         }
     }
