@@ -5,12 +5,14 @@
 
 pub mod augment;
 pub mod batch;
+pub mod cache;
 pub mod chance;
 pub mod gt_database;
 pub mod gt_sampling;
 mod inside;
 pub mod loader;
 pub mod prepare;
+pub mod waymo;
 
 use std::fmt;
 

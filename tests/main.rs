@@ -17,3 +17,4 @@ mod support;
 mod synth;
 mod tidy;
 mod transport;
+mod waymo;
