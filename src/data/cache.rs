@@ -35,7 +35,7 @@ use bytes::Bytes;
 use safetensors::SafeTensors;
 use safetensors::tensor::Metadata;
 
-use super::{DataError, Fingerprint, Sample, SampleId, Source};
+use super::{DataError, Finding, Fingerprint, Sample, SampleId, Source};
 use crate::bag::map::map_file;
 
 /// What is converted and how.
@@ -135,6 +135,22 @@ impl Source for Cache {
 
     fn fingerprint(&self) -> Fingerprint {
         Fingerprint { source: self.folder.display().to_string(), sha256: self.sha256.clone() }
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        let mut findings: Vec<Finding> = Vec::new();
+        for LeftOutFrame { id, reason } in self.left_out() {
+            match findings.last_mut().filter(|finding| finding.drive == id.drive) {
+                Some(finding) => finding.count += 1,
+                None => findings.push(Finding {
+                    drive: id.drive.clone(),
+                    kind: "frame that could not be converted",
+                    count: 1,
+                    example: reason.clone(),
+                }),
+            }
+        }
+        findings
     }
 }
 

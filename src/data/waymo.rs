@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{DataError, Fingerprint, Sample, SampleId, Source};
+use super::{DataError, Finding, Fingerprint, Sample, SampleId, Source};
 
 /// Either version.
 #[derive(Debug)]
@@ -91,6 +91,10 @@ impl Source for Waymo {
 
     fn fingerprint(&self) -> Fingerprint {
         self.source().fingerprint()
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        self.source().findings()
     }
 }
 
@@ -168,16 +172,9 @@ fn check_drives<'a>(drives: impl Iterator<Item = (&'a str, &'a Path)>) -> Result
     let mut seen: BTreeMap<&str, &Path> = BTreeMap::new();
     for (drive, path) in drives {
         if let Some(first) = seen.insert(drive, path) {
-            return Err(DataError::Format {
-                path: path.display().to_string(),
-                place: "segment".to_owned(),
-                reason: format!("`{drive}` is in {} as well", first.display()),
-            });
+            let [first, second] = [first, path].map(|path| path.display().to_string());
+            return Err(DataError::DriveTwice { drive: drive.to_owned(), first, second });
         }
     }
     Ok(())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -207,11 +207,13 @@ fn a_bad_file_of_a_folder_is_one_bad_frame() {
     let source = waymo::open(folder.path()).unwrap();
     assert_eq!(source.len(), 2);
     assert!(message(source.load(0, 0)).contains("0 bytes, expected TFRecords"));
+    let findings = source.findings();
+    assert!(findings.len() == 1 && findings[0].to_string().contains("a: damaged record, 1x"), "{findings:?}");
     assert_eq!(source.load(0, 1).unwrap().labels.unwrap().len(), 18);
 
     fs::copy(folder.path().join("b.tfrecord"), folder.path().join("c.tfrecord")).unwrap();
     let error = message(waymo::open(folder.path()));
-    assert!(error.contains("is in") && error.contains("b.tfrecord as well"), "{error}");
+    assert!(error.contains("b.tfrecord") && error.contains("c.tfrecord"), "{error}");
 }
 
 /// A copy of the parquet components without those named.

@@ -4,10 +4,8 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
 use super::{CacheSettings, HEADER_FILE, INDEX_FILE};
-use crate::data::{DataError, Fingerprint, SampleId};
+use crate::data::{DataError, Fingerprint, SampleId, sha256_of};
 
 /// Version of the format; another one is refused.
 const FORMAT: u32 = 1;
@@ -117,10 +115,8 @@ impl Index {
         }
         let bytes = read(folder, INDEX_FILE)?;
         let index = parse(folder, INDEX_FILE, &bytes)?;
-        let mut hash = Sha256::new();
-        hash.update(format!("{FORMAT} {} {:?}", header.source.sha256, header.settings));
-        hash.update(&bytes);
-        Ok((index, hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
+        let settings = format!("{FORMAT} {} {:?}", header.source.sha256, header.settings);
+        Ok((index, sha256_of(&[settings.into_bytes(), bytes])))
     }
 
     pub(super) fn write(&self, folder: &Path) -> Result<(), DataError> {

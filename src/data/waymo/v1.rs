@@ -7,7 +7,6 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use prost::Message;
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
 use super::frame::{Laser, LaserImages, LeftOut, RawFrame, RawLabel, transform};
 use super::geometry::{Calibration, Inclinations};
@@ -16,7 +15,7 @@ use super::range_image::{POSE_CHANNELS, RANGE_CHANNELS, RangeImage};
 use super::tfrecord::{self, Entry};
 use super::{Fault, Tally};
 use crate::bag::map::map_file;
-use crate::data::{DataError, Fingerprint, Sample, SampleId, Source};
+use crate::data::{DataError, Finding, Fingerprint, Sample, SampleId, Source, sha256_of};
 
 /// One file or a folder of them; frame after frame, file after file in the order of their names.
 #[derive(Debug)]
@@ -103,19 +102,29 @@ impl Source for Segments {
     }
 
     fn fingerprint(&self) -> Fingerprint {
-        let mut hash = Sha256::new();
+        let mut parts = Vec::new();
         for segment in &self.segments {
-            hash.update(segment.path.file_name().unwrap_or_default().as_encoded_bytes());
-            hash.update((segment.bytes.len() as u64).to_le_bytes());
-            for entry in &segment.entries {
+            parts.push(segment.path.file_name().unwrap_or_default().as_encoded_bytes().to_vec());
+            parts.push(segment.bytes.len().to_le_bytes().to_vec());
+            parts.extend(segment.entries.iter().map(|entry| match entry {
                 // The stored checksums stand for the payloads.
-                match entry {
-                    Entry::Record(payload) => hash.update(tfrecord::stored_crc(&segment.bytes, payload).to_le_bytes()),
-                    Entry::Damaged(reason) => hash.update(reason),
-                }
-            }
+                Entry::Record(payload) => tfrecord::stored_crc(&segment.bytes, payload).to_le_bytes().to_vec(),
+                Entry::Damaged(reason) => reason.clone().into_bytes(),
+            }));
         }
-        Fingerprint { source: self.name.clone(), sha256: super::hex(&hash.finalize()) }
+        Fingerprint { source: self.name.clone(), sha256: sha256_of(&parts) }
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        let of_segment = |segment: &Segment| {
+            let mut damaged = segment.entries.iter().enumerate().filter_map(|(record_idx, entry)| match entry {
+                Entry::Damaged(reason) => Some(format!("record {record_idx}: {reason}")),
+                Entry::Record(_) => None,
+            });
+            let example = damaged.next()?;
+            Some(Finding { drive: segment.drive.clone(), kind: "damaged record", count: 1 + damaged.count() as u64, example })
+        };
+        self.segments.iter().filter_map(of_segment).collect()
     }
 }
 
@@ -131,7 +140,6 @@ impl Segment {
 
     /// A file of which nothing can be read, as one damaged frame, so that the others of its folder can be used.
     fn broken(path: PathBuf, error: &DataError) -> Self {
-        tracing::warn!("{error}");
         let entries = vec![Entry::Damaged(error.to_string())];
         Self { drive: super::stem(&path), path, bytes: Bytes::new(), entries, labelled: OnceLock::new() }
     }

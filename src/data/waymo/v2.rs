@@ -9,13 +9,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
 use super::frame::{Laser, LaserImages, LeftOut, RawFrame, RawLabel, transform};
 use super::geometry::{Calibration, Inclinations};
 use super::range_image::{POSE_CHANNELS, RANGE_CHANNELS, RangeImage};
 use super::{Fault, Tally};
-use crate::data::{DataError, Fingerprint, Sample, SampleId, Source};
+use crate::data::{DataError, Finding, Fingerprint, Sample, SampleId, Source, sha256_of};
 use table::Table;
 
 const SEGMENT: &str = "key.segment_context_name";
@@ -204,18 +203,24 @@ impl Source for Components {
     }
 
     fn fingerprint(&self) -> Fingerprint {
-        let mut hash = Sha256::new();
+        let mut parts = Vec::new();
         for segment in &self.segments {
-            hash.update(segment.file_name.as_os_str().as_encoded_bytes());
+            parts.push(segment.file_name.as_os_str().as_encoded_bytes().to_vec());
             for component in NEEDED.iter().chain(&["lidar_box"]) {
                 let size = std::fs::metadata(self.path(component, segment)).map_or(0, |metadata| metadata.len());
-                hash.update(size.to_le_bytes());
+                parts.push(size.to_le_bytes().to_vec());
             }
-            for frame in &segment.frames {
-                hash.update(frame.timestamp_micros.to_le_bytes());
-            }
+            parts.extend(segment.frames.iter().map(|frame| frame.timestamp_micros.to_le_bytes().to_vec()));
         }
-        Fingerprint { source: self.root.display().to_string(), sha256: super::hex(&hash.finalize()) }
+        Fingerprint { source: self.root.display().to_string(), sha256: sha256_of(&parts) }
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        let of_segment = |segment: &Segment| {
+            let example = segment.broken.clone()?;
+            Some(Finding { drive: segment.drive.clone(), kind: "segment that cannot be read", count: 1, example })
+        };
+        self.segments.iter().filter_map(of_segment).collect()
     }
 }
 
@@ -250,7 +255,6 @@ impl Segment {
     }
 
     fn broken(path: &Path, error: &DataError) -> Self {
-        tracing::warn!("{error}");
         let file_name = path.file_name().unwrap_or_default().into();
         Self { drive: super::stem(path), file_name, frames: vec![Frame::default()], broken: Some(error.to_string()) }
     }

@@ -1,6 +1,6 @@
 //! `trainer convert cache` and `trainer convert waymo`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use pivotal::data::cache::{self, CacheSettings, Precision};
-use pivotal::data::{Source, waymo};
+use pivotal::data::{self, Source, waymo};
 
 /// Frames that could not be read are named up to this number.
 const MAX_NAMED: usize = 10;
@@ -16,7 +16,7 @@ const MAX_NAMED: usize = 10;
 /// Make a local copy of a data source that loads fast. Can be killed and run again: it goes on.
 #[derive(clap::Args)]
 pub struct CacheArgs {
-    /// What to copy.
+    /// What to copy: a path, or for instance synth:seed=1,drives=40,frames=50,sensor=waymo5 (see `trainer inspect --help`).
     source: String,
     #[command(flatten)]
     options: CacheOptions,
@@ -54,7 +54,7 @@ enum Dtype {
 }
 
 pub fn run(args: &CacheArgs) -> anyhow::Result<ExitCode> {
-    convert(&waymo::open(Path::new(&args.source))?, &args.options)
+    convert(data::open(&args.source)?.as_ref(), &args.options)
 }
 
 pub fn run_waymo(args: &WaymoArgs) -> anyhow::Result<ExitCode> {
