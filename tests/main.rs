@@ -18,3 +18,4 @@ mod support;
 mod synth;
 mod tidy;
 mod transport;
+mod waymo;
