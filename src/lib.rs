@@ -52,3 +52,5 @@ pub mod data;
 pub mod train;
 
 pub mod parity;
+
+pub mod eval;

@@ -2,6 +2,7 @@
 
 mod trainer {
     pub mod import;
+    pub mod metrics;
     pub mod parity;
     pub mod specs;
     pub mod synth;
@@ -22,6 +23,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Metrics(metrics::MetricsArgs),
     Parity(parity::ParityArgs),
     Import(import::ImportArgs),
     Synth(synth::SynthArgs),
@@ -31,6 +33,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Metrics(args) => metrics::run(&args),
         Command::Parity(args) => parity::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Synth(args) => synth::run(&args),
