@@ -51,6 +51,10 @@ pub mod data;
 
 pub mod train;
 
+pub mod profile;
+
+pub mod distill;
+
 pub mod parity;
 
 pub mod eval;

@@ -4,6 +4,7 @@ mod trainer {
     pub mod import;
     pub mod metrics;
     pub mod parity;
+    pub mod profile;
     pub mod specs;
     pub mod synth;
 }
@@ -25,6 +26,7 @@ struct Cli {
 enum Command {
     Metrics(metrics::MetricsArgs),
     Parity(parity::ParityArgs),
+    Profile(profile::ProfileArgs),
     Import(import::ImportArgs),
     Synth(synth::SynthArgs),
     Untrained(specs::UntrainedArgs),
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Metrics(args) => metrics::run(&args),
         Command::Parity(args) => parity::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Synth(args) => synth::run(&args),
         Command::Untrained(args) => specs::untrained(&args),
