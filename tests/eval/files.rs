@@ -114,7 +114,7 @@ fn settings_that_break_a_rule_are_refused_by_key() {
         ("breakdown_generator_ids", json!([]), "config.breakdown_generator_ids: 1 to 64, got 0"),
         ("matcher_type", json!("TYPE_HUNGARIAN_TEST_ONLY"), "unknown variant `TYPE_HUNGARIAN_TEST_ONLY`"),
         ("box_type", json!("TYPE_UNKNOWN"), "unknown variant `TYPE_UNKNOWN`"),
-        ("box_type", Value::Null, "null"),
+        ("box_type", Value::Null, "expected value"),
         ("let_metric_config", json!({"enabled": true}), "unknown field `let_metric_config`"),
         ("num_desired_score_cutoffs", json!(-1), "integer `-1`"),
     ] {
