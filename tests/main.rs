@@ -14,6 +14,7 @@ mod play;
 mod postprocess;
 mod profile;
 mod replay;
+mod sources;
 mod support;
 mod synth;
 mod tidy;
