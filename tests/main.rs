@@ -19,3 +19,4 @@ mod support;
 mod synth;
 mod tidy;
 mod transport;
+mod waymo;

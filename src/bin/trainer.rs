@@ -1,6 +1,7 @@
 //! Distils, evaluates, imports: the command line of [`pivotal`]'s offline side. One file per command.
 
 mod trainer {
+    pub mod convert;
     pub mod import;
     pub mod metrics;
     pub mod parity;
@@ -28,6 +29,7 @@ enum Command {
     Parity(parity::ParityArgs),
     Profile(profile::ProfileArgs),
     Import(import::ImportArgs),
+    Convert(convert::ConvertArgs),
     Synth(synth::SynthArgs),
     Untrained(specs::UntrainedArgs),
     Specs(specs::SpecsArgs),
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Command::Parity(args) => parity::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Synth(args) => synth::run(&args),
         Command::Untrained(args) => specs::untrained(&args),
         Command::Specs(args) => specs::list(&args),
