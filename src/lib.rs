@@ -58,3 +58,5 @@ pub mod doctor;
 pub mod distill;
 
 pub mod parity;
+
+pub mod eval;

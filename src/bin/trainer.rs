@@ -3,6 +3,7 @@
 mod trainer {
     pub mod convert;
     pub mod import;
+    pub mod metrics;
     pub mod parity;
     pub mod profile;
     pub mod specs;
@@ -24,6 +25,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Metrics(metrics::MetricsArgs),
     Parity(parity::ParityArgs),
     Profile(profile::ProfileArgs),
     Import(import::ImportArgs),
@@ -35,6 +37,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Metrics(args) => metrics::run(&args),
         Command::Parity(args) => parity::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Import(args) => import::run(&args),
