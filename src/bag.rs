@@ -7,7 +7,7 @@
 //! unpacked is bounded by [`MAX_MESSAGE_BYTES`], [`MAX_CHUNK_BYTES`] and [`MAX_UNPACKED_FILE_BYTES`].
 
 mod chunk;
-mod map;
+pub(crate) mod map;
 mod mcap_cursor;
 mod mcap_file;
 mod mcap_record;
@@ -23,6 +23,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use reader::{BagReader, Messages};
+pub(crate) use storage::has_storage_name;
 pub use writer::{BagWriter, Compression, OfferedQos, TopicId, WriterOptions};
 
 /// Largest message a bag may hold, after decompression: the limit of a sqlite3 blob.
@@ -84,6 +85,16 @@ pub struct BagMessage {
     pub publish_time_ns: Option<i64>,
     /// The serialised message.
     pub data: Payload,
+    /// Where it lies, to read it again without a pass.
+    pub at: MessageAt,
+}
+
+/// Where a message lies in its bag, for [`BagReader::read`] of the reader that gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MessageAt {
+    topic_idx: usize,
+    file_idx: usize,
+    spot: storage::Spot,
 }
 
 /// Where in a bag something is damaged.

@@ -1,5 +1,6 @@
 //! Point clouds as the pipeline sees them: finite points, known columns, float32.
 
+pub mod columns;
 pub mod decode;
 mod error;
 pub mod layout;
@@ -33,6 +34,9 @@ pub enum Feature {
 }
 
 impl Feature {
+    /// Every feature.
+    pub const ALL: [Self; 6] = [Self::X, Self::Y, Self::Z, Self::Intensity, Self::Elongation, Self::TimeOffset];
+
     /// The name used in specs and messages to people.
     pub fn name(self) -> &'static str {
         match self {
@@ -75,6 +79,11 @@ impl IntensityMode {
             IntensityMode::Scale(factor) => factor * raw,
             IntensityMode::ScaleTanh(factor) => (factor * raw).tanh(),
         }
+    }
+
+    /// The same, but NaN for what is not finite: a mode may map infinity to a finite number.
+    pub(crate) fn apply_finite(self, raw: f32) -> f32 {
+        if raw.is_finite() { self.apply(raw) } else { f32::NAN }
     }
 }
 

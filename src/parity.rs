@@ -10,11 +10,15 @@ mod compare;
 mod components;
 mod golden;
 mod hash;
+mod kd;
+mod kd_step;
 mod losses;
 mod models;
 mod optimizer;
 mod steps;
+mod tgi;
 mod training;
+mod voxel_shapes;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -158,18 +162,20 @@ pub fn run(dir: &Path) -> Result<ParityReport, ParityError> {
     for path in files(&dir.join("ckpt"), "pth")? {
         cases.push(run_case(&case_name("ckpt", &path), |case| checkpoints::run(&path, case)));
     }
+    for path in files(&dir.join("kd"), "safetensors")? {
+        cases.push(run_case(&case_name("kd", &path), |case| kd::run(&path, case)));
+    }
+    let tgi = dir.join("tgi/tgi.json");
+    if tgi.exists() {
+        for tag in tgi::tags(&tgi)? {
+            cases.push(run_case(&format!("tgi/{tag}"), |case| tgi::run(&tgi, &tag, case)));
+        }
+    }
     for path in files(&dir.join("optim"), "safetensors")? {
         cases.push(run_case(&case_name("optim", &path), |case| optimizer::run(&path, case)));
     }
     for path in files(&dir.join("loop"), "safetensors")? {
         cases.push(run_case(&case_name("loop", &path), |case| steps::run(&path, case)));
-    }
-    for folder in ["kd", "tgi"] {
-        for path in files(&dir.join(folder), "safetensors")? {
-            let mut case = Case::new(case_name(folder, &path));
-            case.unsupported.push("training and distillation are not part of this build".to_owned());
-            cases.push(case);
-        }
     }
     if cases.is_empty() { Err(ParityError::Empty(dir.to_path_buf())) } else { Ok(ParityReport { cases }) }
 }

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::compare::{Limit, compare};
+use super::compare::{Limit, compare, exact};
 use super::golden::{Companion, Golden};
 use super::{Case, ParityError};
 use crate::train::loss::{box_loss, focal_loss, probabilities};
@@ -22,17 +22,11 @@ pub fn run(golden: &Golden, companion: &Companion, case: &mut Case) -> Result<()
     radii(golden, case)?;
     gaussians(golden, companion, case)?;
     let (logits, target) = (golden.get("focal/logits")?, golden.get("focal/target")?);
-    focal("focal", golden, logits, target, case)?;
-    focal("focal_no_positive", golden, logits, &(target * NO_POSITIVE), case)?;
-    focal("focal_saturated", golden, &(logits * SATURATION), target, case)?;
+    focal("focal", golden, (logits, 1.0), target, case)?;
+    focal("focal_no_positive", golden, (logits, 1.0), &(target * NO_POSITIVE), case)?;
+    focal("focal_saturated", golden, (logits, SATURATION), target, case)?;
 
-    let prediction = collecting(golden.get("reg/pred")?);
-    let index = golden.get("reg/inds")?.to_kind(Kind::Int64);
-    let loss = box_loss(&prediction, golden.get("reg/target")?, &index, golden.get("reg/mask")?);
-    loss.sum(Kind::Float).backward();
-    case.stages.push(compare("reg/loss", &loss.detach(), golden.get("reg/loss")?, LOSS));
-    case.stages.push(compare("reg/grad0", &prediction.grad(), golden.get("reg/grad0")?, GRADIENT));
-
+    boxes(golden, case)?;
     case.unsupported.push("gaussians_sharper_True: no released configuration sharpens".to_owned());
     case.unsupported.push("coder, dir, limit_period, sigmoid_focal, smooth_l1: this build has no anchor head".to_owned());
     Ok(())
@@ -75,9 +69,31 @@ fn gaussians(golden: &Golden, companion: &Companion, case: &mut Case) -> Result<
     Ok(())
 }
 
-fn focal(name: &str, golden: &Golden, logits: &Tensor, target: &Tensor, case: &mut Case) -> Result<(), ParityError> {
+/// Where a target is not a number the reference's loss is none either, though no gradient comes from there; ours is finite.
+fn boxes(golden: &Golden, case: &mut Case) -> Result<(), ParityError> {
+    let (prediction, target) = (collecting(golden.get("reg/pred")?), golden.get("reg/target")?);
+    let index = golden.get("reg/inds")?.to_kind(Kind::Int64);
+    let loss = box_loss(&prediction, target, &index, golden.get("reg/mask")?);
+    loss.sum(Kind::Float).backward();
+    let loss = loss.detach();
+    let not_a_number = target.isnan().sum_dim_intlist([0, 1].as_slice(), false, Kind::Int64).gt(0);
+    let comparable = loss.where_self(&not_a_number, golden.get("reg/loss")?);
+    case.stages.push(exact("reg/loss is finite", &loss.isfinite().all().int64_value(&[]), &1));
+    case.stages.push(compare("reg/loss", &loss, &comparable, LOSS));
+    case.stages.push(compare("reg/grad0", &prediction.grad(), golden.get("reg/grad0")?, GRADIENT));
+    Ok(())
+}
+
+/// The loss of logits times a factor, and its gradient with respect to the logits before that.
+fn focal(
+    name: &str,
+    golden: &Golden,
+    (logits, factor): (&Tensor, f64),
+    target: &Tensor,
+    case: &mut Case,
+) -> Result<(), ParityError> {
     let logits = collecting(logits);
-    let loss = focal_loss(&probabilities(&logits), target);
+    let loss = focal_loss(&probabilities(&(&logits * factor)), target);
     loss.backward();
     case.stages.push(compare(&format!("{name}/loss"), &loss.detach().view([1]), golden.get(&format!("{name}/loss"))?, LOSS));
     case.stages.push(compare(&format!("{name}/grad0"), &logits.grad(), golden.get(&format!("{name}/grad0"))?, GRADIENT));

@@ -60,7 +60,7 @@ pub fn run(path: &Path, case: &mut Case) -> Result<(), ParityError> {
     for step in 0..n_steps as u64 {
         let rates = schedule.at(step);
         adam.zero_grad();
-        let head = net.forward(&pillars, Mode::Train).head;
+        let head = net.forward_fast(&pillars, Mode::Train, Kind::Float);
         let loss = detection_loss(&probabilities(&head.heat_map), &head.regression, &targets);
         let total = loss.total(&loss_weights);
         total.backward();

@@ -31,6 +31,8 @@ const FROZEN: Limits = Limits { prefix: "train_frozenbn", loss: 1e-5, gradient: 
 const TRAIN: Limits = Limits { prefix: "train", loss: 2e-4, gradient: 0.15, length: 0.05, median: 0.15 };
 /// Of the gradient of a bias in front of a norm with batch statistics, of the length over all weights: truly it is zero.
 const BIAS_BEFORE_NORM: f64 = 1e-5;
+/// Gradients shorter than this share of the length over all weights are held to that length: some are sums that cancel.
+const NEGLIGIBLE: f64 = 1e-6;
 const HEAT_MAP: Limit = Limit::Abs(1e-6);
 const TARGET_BOXES: Limit = Limit::Abs(2e-5);
 
@@ -156,7 +158,7 @@ fn gradient_stages(
     let cancelled = cancelled.map(|(name, gradient)| (*name, length(gradient), length(gradient) / golden_total));
     case.stages.push(worst(&format!("{prefix}/grad of biases before norms"), "of total", BIAS_BEFORE_NORM, cancelled));
 
-    statistics_stages(golden, &order, &gradients, &before_norm, limits, case)?;
+    statistics_stages(golden, &order, &gradients, &before_norm, golden_total, limits, case)?;
     let whole_prefix = format!("{prefix}/grad/");
     let mut errors = Vec::new();
     for (key, golden) in golden.starting_with(&whole_prefix) {
@@ -168,7 +170,7 @@ fn gradient_stages(
         if gradient.size() != golden.size() {
             case.stages.push(compare(key, gradient, golden, Limit::Exact));
         } else if !before_norm(name) {
-            let error = length(&(gradient - golden)) / length(golden);
+            let error = length(&(gradient - golden)) / length(golden).max(NEGLIGIBLE * golden_total);
             errors.push(error);
             let measured = (name, (gradient - golden).abs().max().double_value(&[]), error);
             case.stages.push(worst(key, "of length", limits.gradient, [measured]));
@@ -189,6 +191,7 @@ fn statistics_stages(
     order: &[String],
     gradients: &Gradients<'_>,
     before_norm: &dyn Fn(&str) -> bool,
+    golden_total: f64,
     limits: &Limits,
     case: &mut Case,
 ) -> Result<(), ParityError> {
@@ -219,7 +222,7 @@ fn statistics_stages(
             head.map(|(ours, golden)| (ours - golden).powi(2)).sum::<f64>().sqrt(),
         ];
         for (list, difference) in measured.iter_mut().zip(differences) {
-            list.push((name, difference, difference / size));
+            list.push((name, difference, difference / size.max(NEGLIGIBLE * golden_total)));
         }
     }
     let limits_of = [limits.gradient, limits.length, limits.gradient, limits.gradient];
