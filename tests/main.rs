@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bag;
+mod cache;
 mod cloud;
 mod docs;
 mod import;
