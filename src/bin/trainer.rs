@@ -1,8 +1,10 @@
 //! Distils, evaluates, imports: the command line of [`pivotal`]'s offline side. One file per command.
 
 mod trainer {
+    pub mod convert;
     pub mod import;
     pub mod parity;
+    pub mod profile;
     pub mod specs;
     pub mod synth;
 }
@@ -23,7 +25,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Parity(parity::ParityArgs),
+    Profile(profile::ProfileArgs),
     Import(import::ImportArgs),
+    Convert(convert::ConvertArgs),
     Synth(synth::SynthArgs),
     Untrained(specs::UntrainedArgs),
     Specs(specs::SpecsArgs),
@@ -32,7 +36,9 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Parity(args) => parity::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Synth(args) => synth::run(&args),
         Command::Untrained(args) => specs::untrained(&args),
         Command::Specs(args) => specs::list(&args),
