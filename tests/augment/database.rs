@@ -146,6 +146,16 @@ fn finished_database_is_left_alone_and_other_settings_are_refused() {
     let refused = build(&source, &DatabaseSettings::default(), foreign.path(), &mut |_| ()).unwrap_err().to_string();
     assert!(refused.contains("is not empty"), "{refused}");
     assert!(GtDatabase::open(foreign.path()).unwrap_err().to_string().contains("gt-database"));
+
+    let shared = tempfile::tempdir().unwrap();
+    let mut n_refused = 0;
+    build(&source, &DatabaseSettings::default(), shared.path(), &mut |_| {
+        let second = build(&source, &DatabaseSettings::default(), shared.path(), &mut |_| ()).unwrap_err().to_string();
+        assert!(second.contains("another program"), "{second}");
+        n_refused += 1;
+    })
+    .unwrap();
+    assert!(n_refused > 0);
 }
 
 #[test]

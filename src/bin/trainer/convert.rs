@@ -1,6 +1,7 @@
 //! `trainer convert`: one file per kind of conversion.
 
 mod cache;
+mod gt_database;
 
 use std::process::ExitCode;
 
@@ -16,12 +17,14 @@ pub struct ConvertArgs {
 #[derive(Subcommand)]
 enum What {
     Cache(cache::CacheArgs),
+    GtDatabase(gt_database::GtDatabaseArgs),
     Waymo(cache::WaymoArgs),
 }
 
 pub fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     match &args.what {
         What::Cache(args) => cache::run(args),
+        What::GtDatabase(args) => gt_database::run(args),
         What::Waymo(args) => cache::run_waymo(args),
     }
 }
