@@ -226,7 +226,7 @@ fn impossible_loaders_are_refused() {
     assert_eq!(refused(0, &config(2, 1), (0, 0, 1)), "streets has 0 frames: not one batch of 2");
     let whole_only = LoaderConfig { keep_partial_batch: false, ..config(4, 1) };
     assert_eq!(refused(3, &whole_only, (0, 0, 1)), "streets has 3 frames: not one batch of 4");
-    assert_eq!(refused(3, &config(0, 1), (0, 0, 1)), "loader: batch_size = 0: 1 to 1024");
+    assert_eq!(refused(3, &config(0, 1), (0, 0, 1)), "batch_size = 0: 1 to 1024");
     assert!(serde_saphyr::from_str::<LoaderConfig>("workers: 3").is_err());
 }
 

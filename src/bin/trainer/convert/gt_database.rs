@@ -40,8 +40,14 @@ pub fn run(args: &GtDatabaseArgs) -> anyhow::Result<ExitCode> {
     let bar = ProgressBar::new(source.len() as u64);
     bar.set_style(ProgressStyle::with_template("[{bar:30}] {pos}/{len} frames, {per_sec}, ETA {eta}")?);
     let start = Instant::now();
-    let manifest = build(source.as_ref(), &settings, out, &mut |progress| bar.set_position(progress.n_done))
-        .with_context(|| format!("what is finished in {} is kept, run the same command again to go on", out.display()))?;
+    let built = build(source.as_ref(), &settings, out, &mut |progress| bar.set_position(progress.n_done));
+    let manifest = match built {
+        Err(error) if bar.position() > 0 => {
+            let kept = format!("what is finished in {} is kept, run the same command again to go on", out.display());
+            return Err(error).context(kept);
+        }
+        other => other?,
+    };
     bar.finish_and_clear();
     let objects: Vec<String> = manifest.n_objects.iter().map(|(class, n)| format!("{n} {class}")).collect();
     println!(
