@@ -7,6 +7,7 @@ pub mod augment;
 pub mod bag;
 mod bag_drive;
 pub mod batch;
+pub mod cache;
 pub mod chance;
 mod combine;
 pub mod gt_database;
@@ -25,6 +26,7 @@ pub mod sidecar;
 pub mod statistics;
 pub mod synth;
 pub mod tf;
+pub mod waymo;
 
 pub use bag_drive::SIDECAR_NAME;
 pub use combine::{Joined, Renamed, Subset, is_val_drive};

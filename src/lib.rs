@@ -56,3 +56,5 @@ pub mod profile;
 pub mod distill;
 
 pub mod parity;
+
+pub mod eval;
