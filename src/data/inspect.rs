@@ -6,10 +6,9 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::inside::BoxIndex;
+use super::recorder::points_inside;
 use super::statistics::{DataStatistics, Percentiles};
 use super::{Finding, Fingerprint, Sample, SampleId, Source};
-use crate::geometry::Box3d;
 use crate::postprocess::Detection;
 use crate::time::Stamp;
 use crate::viz::{self, BirdseyeOptions, BoxText, ColourBy, Scene, Theme, View, VizError};
@@ -141,9 +140,8 @@ pub fn inspect(source: &dyn Source, indices: &[usize]) -> Inspection {
 
 fn count_labels(sample: &Sample, classes: &mut BTreeMap<String, ClassSummary>) {
     let Some(labels) = &sample.labels else { return };
-    let boxes: Vec<Box3d> = labels.iter().map(|label| label.box3d).collect();
-    let n_inside = BoxIndex::new(&boxes, 0.0).count(&sample.cloud.points, sample.cloud.features.len().max(1));
-    for (label, n_inside) in labels.iter().zip(n_inside) {
+    for label in labels {
+        let n_inside = points_inside(&label.box3d, sample.cloud.rows());
         let class = classes.entry(label.class.clone()).or_default();
         class.n += 1;
         class.n_without_points += usize::from(n_inside == 0);

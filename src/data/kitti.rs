@@ -144,7 +144,7 @@ fn read_frame(
             box3d,
             class: object.class,
             track_id: None,
-            n_points: Some(points_inside(&box3d, &rows)),
+            n_points: Some(points_inside(&box3d, rows.iter().map(<[f32; 4]>::as_slice))),
             difficulty: is_hard.then_some(2),
             velocity_mps: None,
         });

@@ -45,7 +45,7 @@ impl Converted {
         self.n_points += rows.len() as u64;
         for label in labels {
             *self.n_labels.entry(label.class.clone()).or_default() += 1;
-            self.n_points_inside += u64::from(points_inside(&label.box3d, rows));
+            self.n_points_inside += u64::from(points_inside(&label.box3d, rows.iter().map(<[f32; N]>::as_slice)));
         }
     }
 }
@@ -169,7 +169,11 @@ pub(super) fn read_rows<const N: usize>(path: &Path) -> Result<Vec<[f32; N]>, Da
     Ok(rows.iter().map(|row| row.map(f32::from_le_bytes)).collect())
 }
 
-/// Points inside a box.
-pub(super) fn points_inside<const N: usize>(box3d: &Box3d, rows: &[[f32; N]]) -> u32 {
-    rows.iter().filter(|row| box3d.contains([f64::from(row[0]), f64::from(row[1]), f64::from(row[2])])).count() as u32
+/// Points inside a box or on its surface, whatever other boxes hold them too.
+pub(super) fn points_inside<'a>(box3d: &Box3d, rows: impl Iterator<Item = &'a [f32]>) -> u32 {
+    let [x, y, _] = box3d.center.map(|at| at as f32);
+    // A centimetre for the rounding; `contains` decides.
+    let reach = 0.5 * box3d.size[0].hypot(box3d.size[1]) as f32 + 0.01;
+    let is_near = |row: &&[f32]| (row[0] - x).abs() <= reach && (row[1] - y).abs() <= reach;
+    rows.filter(is_near).filter(|row| box3d.contains([f64::from(row[0]), f64::from(row[1]), f64::from(row[2])])).count() as u32
 }
