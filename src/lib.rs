@@ -53,6 +53,8 @@ pub mod train;
 
 pub mod profile;
 
+pub mod doctor;
+
 pub mod distill;
 
 pub mod parity;
