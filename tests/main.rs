@@ -5,6 +5,7 @@ mod augment;
 mod bag;
 mod cloud;
 mod docs;
+mod eval;
 mod import;
 mod msgs;
 mod node;
