@@ -4,6 +4,7 @@
 mod bag;
 mod cloud;
 mod docs;
+mod eval;
 mod import;
 mod msgs;
 mod node;
@@ -18,3 +19,4 @@ mod support;
 mod synth;
 mod tidy;
 mod transport;
+mod waymo;

@@ -1,7 +1,9 @@
 //! Distils, evaluates, imports: the command line of [`pivotal`]'s offline side. One file per command.
 
 mod trainer {
+    pub mod convert;
     pub mod import;
+    pub mod metrics;
     pub mod parity;
     pub mod profile;
     pub mod specs;
@@ -23,9 +25,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Metrics(metrics::MetricsArgs),
     Parity(parity::ParityArgs),
     Profile(profile::ProfileArgs),
     Import(import::ImportArgs),
+    Convert(convert::ConvertArgs),
     Synth(synth::SynthArgs),
     Untrained(specs::UntrainedArgs),
     Specs(specs::SpecsArgs),
@@ -33,9 +37,11 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Metrics(args) => metrics::run(&args),
         Command::Parity(args) => parity::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Synth(args) => synth::run(&args),
         Command::Untrained(args) => specs::untrained(&args),
         Command::Specs(args) => specs::list(&args),
