@@ -4,6 +4,7 @@
 mod augment;
 mod bag;
 mod cloud;
+mod distill;
 mod docs;
 mod eval;
 mod import;
