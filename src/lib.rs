@@ -53,6 +53,10 @@ pub mod train;
 
 pub mod profile;
 
+pub mod doctor;
+
 pub mod distill;
 
 pub mod parity;
+
+pub mod eval;

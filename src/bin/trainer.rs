@@ -3,6 +3,8 @@
 mod trainer {
     pub mod convert;
     pub mod import;
+    pub mod inspect;
+    pub mod metrics;
     pub mod parity;
     pub mod profile;
     pub mod specs;
@@ -24,10 +26,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Metrics(metrics::MetricsArgs),
     Parity(parity::ParityArgs),
     Profile(profile::ProfileArgs),
     Import(import::ImportArgs),
     Convert(convert::ConvertArgs),
+    Inspect(inspect::InspectArgs),
     Synth(synth::SynthArgs),
     Untrained(specs::UntrainedArgs),
     Specs(specs::SpecsArgs),
@@ -35,10 +39,12 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Metrics(args) => metrics::run(&args),
         Command::Parity(args) => parity::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Synth(args) => synth::run(&args),
         Command::Untrained(args) => specs::untrained(&args),
         Command::Specs(args) => specs::list(&args),

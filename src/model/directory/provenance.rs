@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::statistics::DataStatistics;
+
 /// What made a model, from what, and how good it was found to be. Holds nothing that differs between two equal runs,
 /// unless the caller gives a date.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +25,9 @@ pub struct Provenance {
     /// What an import decided and left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub import: Option<ImportRecord>,
+    /// What the training data looked like, for [`crate::doctor`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_statistics: Option<DataStatistics>,
     /// Figures of merit by name.
     #[serde(default)]
     pub metrics: BTreeMap<String, f64>,
@@ -73,6 +78,7 @@ impl Provenance {
             data: data.to_owned(),
             source: None,
             import: None,
+            data_statistics: None,
             metrics: BTreeMap::new(),
             date: None,
         }
