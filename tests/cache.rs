@@ -59,7 +59,7 @@ impl Source for Made {
 /// A sample with every field set, each in another way for another index.
 pub fn sample(id: SampleId, index: usize) -> Sample {
     let n_points = [0, 1, 7, 8, 9, 1000][index % 6];
-    let features = vec![Feature::X, Feature::Y, Feature::Z, Feature::Intensity, Feature::Elongation, Feature::TimeOffset];
+    let features = [Feature::X, Feature::Y, Feature::Z, Feature::Intensity, Feature::Elongation, Feature::TimeOffset];
     let n_columns = 3 + index % 4;
     let value = |idx: usize| ((idx * 7919 + index * 104_729) % 20_011) as f32 / 20_011.0 * 150.0 - 75.0;
     let label = |label_idx: usize| Label {
@@ -80,7 +80,7 @@ pub fn sample(id: SampleId, index: usize) -> Sample {
         },
         labels: (!index.is_multiple_of(3)).then(|| (0..index % 5).map(label).collect()),
         in_no_label_zone: if index.is_multiple_of(2) { (0..n_points).map(|idx| idx % 3 == 1).collect() } else { Vec::new() },
-        world_from_cloud: (index % 4 > 0)
+        world_from_cloud: (!index.is_multiple_of(4))
             .then(|| Isometry3::new(Vector3::new(-25_211.3, 42_391.1, 1.0 / 3.0), Vector3::new(0.1, 0.2, index as f64))),
     }
 }

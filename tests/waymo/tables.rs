@@ -234,7 +234,8 @@ fn tables_that_cannot_be_are_refused_by_name_and_the_next_frame_is_read() {
     let second_only =
         |split: &mut Split| set(&mut split.vehicle_pose, "timestamp_micros", Values::Integers(vec![Some(SECOND), Some(7)]));
     let top = |split: &mut Split| set(&mut split.lidar, "laser_name", Values::Integers(vec![Some(1), Some(FRONT)]));
-    let cases: [(&str, Box<dyn Fn(&mut Split)>, &str); 7] = [
+    type Change = Box<dyn Fn(&mut Split)>;
+    let cases: [(&str, Change, &str); 7] = [
         ("pose", Box::new(second_only), "vehicle_pose/seg.parquet: parquet: frame 1000000: has no row"),
         ("pose of top", Box::new(top), "lidar_pose/seg.parquet: parquet: frame 1000000: has no row for laser TOP"),
         (
