@@ -236,7 +236,7 @@ fn limit_spreads_frames_and_the_worst_come_first() {
     assert_eq!(worst, [(2, 9, 9), (3, 9, 9), (9, 7, 7)]);
     let some = evaluate(&mut pipeline, &script, &EvalOptions { limit: Some(4), ..options.clone() }).unwrap();
     assert_eq!((some.n_frames, some.n_frames_of_source), (4, 10));
-    assert_eq!(some.worst_frames.iter().map(|frame| frame.index).collect::<Vec<_>>(), [7, 2, 5]);
+    assert_eq!(some.worst_frames.iter().map(|frame| frame.index).collect::<Vec<_>>(), [2, 7, 5]);
     let none = evaluate(&mut pipeline, &script, &EvalOptions { limit: Some(0), ..options }).unwrap();
     assert_eq!((none.n_frames, none.mean_aph_level_2()), (0, Some(0.0)));
 }
