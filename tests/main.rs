@@ -3,6 +3,7 @@
 
 mod bag;
 mod cloud;
+mod distill;
 mod docs;
 mod eval;
 mod import;
