@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cloud::PointCloud;
 use crate::data::Source;
-use crate::viz::{self, BirdseyeOptions, ColourBy, Scene, Theme, View};
+use crate::viz::{self, BirdseyeOptions, BoxText, ColourBy, Scene, Theme, View};
 
 use super::page::{self, Picture};
 use super::report::{EvalReport, FrameScore, Origin, to_json};
@@ -66,6 +66,7 @@ fn picture<'a>(report: &EvalReport, score: &'a FrameScore, cloud: &PointCloud) -
         theme: Theme::Dark,
         colour_by: ColourBy::Height,
         span: viz::value_span(cloud, ColourBy::Height),
+        box_text: BoxText::Score,
     };
     let title = format!("{}  {} missed, {} false", score.frame, score.missed, score.false_alarms);
     let scene = Scene {
