@@ -2,7 +2,9 @@
 
 mod trainer {
     pub mod convert;
+    pub mod eval;
     pub mod import;
+    pub mod inspect;
     pub mod metrics;
     pub mod parity;
     pub mod profile;
@@ -25,11 +27,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Eval(eval::EvalArgs),
     Metrics(metrics::MetricsArgs),
     Parity(parity::ParityArgs),
     Profile(profile::ProfileArgs),
     Import(import::ImportArgs),
     Convert(convert::ConvertArgs),
+    Inspect(inspect::InspectArgs),
     Synth(synth::SynthArgs),
     Untrained(specs::UntrainedArgs),
     Specs(specs::SpecsArgs),
@@ -37,11 +41,13 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Eval(args) => eval::run(&args),
         Command::Metrics(args) => metrics::run(&args),
         Command::Parity(args) => parity::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Synth(args) => synth::run(&args),
         Command::Untrained(args) => specs::untrained(&args),
         Command::Specs(args) => specs::list(&args),
