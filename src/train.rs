@@ -3,11 +3,22 @@
 //! Everything here computes what the original PyTorch code computes (sparsekd-spec sections 1.5, 2.4 to 2.6); `trainer parity`
 //! holds it to the original's numbers.
 
+pub mod checkpoint;
+pub mod config;
+pub mod config_table;
+pub mod ema;
+pub mod events;
 pub mod fresh;
+pub mod log;
 pub mod loss;
 pub mod optim;
+pub mod progress;
+pub mod revision;
+pub mod run;
 pub mod schedule;
+pub mod state;
 pub mod targets;
+mod tensor_file;
 
 /// A setting of training that breaks a rule.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -15,4 +15,5 @@ mod replay;
 mod support;
 mod synth;
 mod tidy;
+mod training;
 mod transport;
