@@ -7,7 +7,7 @@
 //! unpacked is bounded by [`MAX_MESSAGE_BYTES`], [`MAX_CHUNK_BYTES`] and [`MAX_UNPACKED_FILE_BYTES`].
 
 mod chunk;
-mod map;
+pub(crate) mod map;
 mod mcap_cursor;
 mod mcap_file;
 mod mcap_record;

@@ -1,5 +1,6 @@
 //! Point clouds as the pipeline sees them: finite points, known columns, float32.
 
+pub mod columns;
 pub mod decode;
 mod error;
 pub mod layout;
@@ -75,6 +76,11 @@ impl IntensityMode {
             IntensityMode::Scale(factor) => factor * raw,
             IntensityMode::ScaleTanh(factor) => (factor * raw).tanh(),
         }
+    }
+
+    /// The same, but NaN for what is not finite: a mode may map infinity to a finite number.
+    pub(crate) fn apply_finite(self, raw: f32) -> f32 {
+        if raw.is_finite() { self.apply(raw) } else { f32::NAN }
     }
 }
 

@@ -3,6 +3,15 @@
 //! Every source gives [`Sample`]s by index; training, evaluation, inspection and conversion know nothing else of it. Splits are made
 //! by drive, never by frame.
 
+pub mod augment;
+pub mod batch;
+pub mod chance;
+pub mod gt_database;
+pub mod gt_sampling;
+mod inside;
+pub mod loader;
+pub mod prepare;
+
 use std::fmt;
 
 use nalgebra::Isometry3;

@@ -51,4 +51,6 @@ pub mod data;
 
 pub mod train;
 
+pub mod distill;
+
 pub mod parity;

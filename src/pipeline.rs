@@ -24,7 +24,7 @@ use crate::time::millis;
 use crate::voxel::{PillarTensors, Pillarizer, VoxelCounts, pillarize_on_device};
 
 /// Input cells per cell of a pillar network's head maps.
-const PILLAR_STRIDE: usize = 1;
+pub(crate) const PILLAR_STRIDE: usize = 1;
 
 /// How a model is run; nothing here changes what it is.
 #[derive(Debug, Clone, PartialEq)]

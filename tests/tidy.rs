@@ -14,7 +14,10 @@ const CONFINED: [(&str, &[&str]); 7] = [
     ("parry3d", &["synth/"]),
     ("anyhow", &["bin/"]),
     ("clap", &["bin/", "replay/args"]),
-    ("tch", &["device", "import", "model", "node", "parity", "pipeline", "postprocess", "train", "voxel"]),
+    (
+        "tch",
+        &["data/batch", "device", "distill", "import", "model", "node", "parity", "pipeline", "postprocess", "train", "voxel"],
+    ),
 ];
 
 fn sources() -> Vec<(String, String)> {

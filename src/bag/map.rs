@@ -16,7 +16,7 @@ use bytes::Bytes;
 ///
 /// # Errors
 /// When it cannot be opened or mapped.
-pub(super) fn map_file(path: &Path) -> io::Result<Bytes> {
+pub(crate) fn map_file(path: &Path) -> io::Result<Bytes> {
     let file = File::open(path)?;
     if file.metadata()?.len() == 0 {
         return Ok(Bytes::new());

@@ -218,9 +218,7 @@ fn keep_finite(block: &mut [f32], n_columns: usize, intensity: Option<(usize, In
     for row in 0..block.len() / n_columns {
         let start = row * n_columns;
         if let Some((column, mode)) = intensity {
-            let raw = block[start + column];
-            // A mode may map infinity to a finite number, but never a NaN.
-            block[start + column] = if raw.is_finite() { mode.apply(raw) } else { f32::NAN };
+            block[start + column] = mode.apply_finite(block[start + column]);
         }
         let mut finite = true;
         for column in 0..n_columns {

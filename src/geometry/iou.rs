@@ -5,7 +5,8 @@
 //! * The functions of this module are **exact geometry**: how much two boxes overlap. Matching with true boxes uses them, as does
 //!   every other figure about overlap that is reported.
 //! * [`mod@reference`] is the overlap of the paper's code, which counts corners up to 1 cm outside the other box as inside.
-//!   Suppression decides by it, and by it alone, so that the boxes that survive are the paper's.
+//!   Suppression decides by it, so that the boxes that survive are the paper's, and so does the pasting of objects into training
+//!   frames about free places; nothing else does.
 //!
 //! A box overlaps nothing, itself included, when a side is zero, negative or not finite, or when it reaches beyond 1e100 m
 //! (where areas would overflow). Results are never NaN.

@@ -198,6 +198,16 @@ impl FusedPillarNet {
         out.view([m, -1]).to_kind(Kind::Float)
     }
 
+    /// Regression outputs at all cells, for a student that learns from them.
+    ///
+    /// # Shapes
+    /// - `shared`: `[1, C, H, W]`; out: `[8, H, W]` f32
+    pub fn regression(&self, shared: &Tensor) -> Tensor {
+        let conv = |x: &Tensor, (weight, bias): &(Tensor, Tensor)| x.conv2d(weight, Some(bias), [1, 1], [1, 1], [1, 1], 1);
+        let hidden = conv(shared, &self.regression_hidden).relu_();
+        conv(&hidden, &self.regression_out).squeeze_dim(0).to_kind(Kind::Float).contiguous()
+    }
+
     /// Where its tensors live.
     pub fn device(&self) -> Device {
         self.shared.1.device()
