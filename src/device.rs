@@ -76,6 +76,11 @@ pub fn set_cpu_threads(n_threads: i32) {
     tch::set_num_threads(n_threads);
 }
 
+/// CPU threads of one operation.
+pub fn cpu_threads() -> i32 {
+    tch::get_num_threads()
+}
+
 fn cuda(index: usize) -> Result<Device, String> {
     load_cuda_part()?;
     let count = Cuda::device_count();

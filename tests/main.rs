@@ -11,6 +11,7 @@ mod parity;
 mod pipeline;
 mod play;
 mod postprocess;
+mod profile;
 mod replay;
 mod support;
 mod synth;

@@ -106,7 +106,7 @@ fn weights(spec: &ModelSpec) -> Weights {
 }
 
 /// Rings of points around the sensor: dense pillars near it, sparse ones far away.
-fn rings(n: usize) -> PointCloud {
+pub fn rings(n: usize) -> PointCloud {
     let points = (0..n).flat_map(|i| {
         let (ring, angle) = (1.0 + (i % 24) as f32 * 0.6, i as f32 * 0.0173);
         [ring * angle.cos(), ring * angle.sin(), (i % 7) as f32 * 0.3 - 1.0, (i % 11) as f32 * 0.09, 0.1]

@@ -3,6 +3,7 @@
 mod trainer {
     pub mod import;
     pub mod parity;
+    pub mod profile;
     pub mod specs;
     pub mod synth;
 }
@@ -23,6 +24,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Parity(parity::ParityArgs),
+    Profile(profile::ProfileArgs),
     Import(import::ImportArgs),
     Synth(synth::SynthArgs),
     Untrained(specs::UntrainedArgs),
@@ -32,6 +34,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Parity(args) => parity::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Synth(args) => synth::run(&args),
         Command::Untrained(args) => specs::untrained(&args),

@@ -8,6 +8,7 @@ use pivotal::model::directory::provenance::Provenance;
 use pivotal::model::directory::{self, SaveOptions, WeightsDtype};
 use pivotal::model::expected_params;
 use pivotal::model::init::{HeadMultipliers, hash_weights};
+use pivotal::model::params::Weights;
 use pivotal::model::spec::ModelSpec;
 
 /// Scale of the heat map's last weights in untrained models: small, so that a few cells exceed the score threshold, not thousands.
@@ -51,13 +52,18 @@ pub fn list(args: &SpecsArgs) -> anyhow::Result<ExitCode> {
 
 pub fn untrained(args: &UntrainedArgs) -> anyhow::Result<ExitCode> {
     let spec = read_spec(&args.spec)?;
-    let weights = hash_weights(&expected_params(&spec), args.seed, &HeadMultipliers { hm_weight: UNTRAINED_HM_WEIGHT });
+    let weights = untrained_weights(&spec, args.seed);
     let command = format!("trainer untrained --spec {} --seed {}", spec.name, args.seed);
     let provenance = Provenance::new(&command, "none: deterministic weights, never trained");
     let options = SaveOptions { dtype: WeightsDtype::F32, overwrite: args.overwrite };
     directory::save(&args.out, &spec, &weights, &provenance, options)?;
     println!("{}: untrained {} with seed {}", args.out.display(), spec.name, args.seed);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Deterministic weights that were never trained.
+pub fn untrained_weights(spec: &ModelSpec, seed: u64) -> Weights {
+    hash_weights(&expected_params(spec), seed, &HeadMultipliers { hm_weight: UNTRAINED_HM_WEIGHT })
 }
 
 /// A built-in spec by name, or a file.

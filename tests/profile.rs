@@ -1,0 +1,250 @@
+//! Efficiency figures: against the paper's, and against a count that knows tensors only.
+
+use std::collections::BTreeMap;
+
+use pivotal::model::expected_params;
+use pivotal::model::init::{HeadMultipliers, hash_weights};
+use pivotal::model::layers::Mode;
+use pivotal::model::params::Params;
+use pivotal::model::pillar_net::{PillarNet, PillarNetTrace};
+use pivotal::model::pillar_vfe::PaddedPillars;
+use pivotal::model::spec::ModelSpec;
+use pivotal::profile::{Cost, Group, Report, Workload, cost_performance, count, profile, synthetic_frames};
+use pivotal::voxel::{Pillarizer, pillarize_on_device};
+use tch::{Device, Kind, Tensor};
+
+use crate::pipeline::{rings, small_spec};
+
+/// A square grid of `n` cells of the model's own size.
+fn with_cells(name: &str, n: usize) -> ModelSpec {
+    let mut spec = ModelSpec::builtin(name).unwrap();
+    let half = spec.grid.voxel_size[0] * n as f32 / 2.0;
+    spec.grid.range = [-half, -half, -2.0, half, half, 4.0];
+    spec.check(name).unwrap();
+    spec
+}
+
+fn near(got: f64, expected: f64, relative: f64) -> bool {
+    (got - expected).abs() <= relative * expected.abs()
+}
+
+/// sparsekd-spec section 2.11.
+#[test]
+fn parameters_of_every_paper_model_are_the_specs_by_part() {
+    for name in ["cp-pillar", "cp-pillar-v0.4", "cp-pillar-v0.48", "cp-pillar-v0.64"] {
+        let spec = ModelSpec::builtin(name).unwrap();
+        let cost = count(&spec, &Workload::given(&spec, 0.0));
+        let of = |wanted: fn(Group) -> bool| cost.groups.iter().filter(|g| wanted(g.group)).map(|g| g.params).sum::<u64>();
+        assert_eq!(of(|group| group == Group::Vfe), 4640);
+        assert_eq!(of(|group| matches!(group, Group::Block(_) | Group::Deblocks)), 4_806_400);
+        assert_eq!(of(|group| group == Group::Head), 413_003);
+        assert_eq!(cost.params, 5_224_043);
+    }
+}
+
+/// Every built-in spec: what is counted by layers is what the network declares, less running statistics.
+#[test]
+fn parameters_of_every_spec_are_those_of_its_tensors() {
+    for name in ModelSpec::builtin_names() {
+        let spec = ModelSpec::builtin(name).unwrap();
+        let trained = expected_params(&spec).into_iter().filter(|decl| !decl.name.contains("running_"));
+        let expected: i64 = trained.map(|decl| decl.shape.iter().product::<i64>()).sum();
+        assert_eq!(count(&spec, &Workload::given(&spec, 10.0)).params as i64, expected, "{name}");
+    }
+}
+
+/// sparsekd-spec section 6.2: G multiply-accumulates of convolutions, G operations of norms, M activations, and G true
+/// multiply-accumulates where they are given.
+#[test]
+fn dense_part_has_the_figures_of_the_paper() {
+    let table = [
+        ("cp-pillar-v0.4", 368, 211.70, 0.36, 179.17, Some(138.5)),
+        ("cp-pillar-v0.64", 232, 84.14, 0.14, 71.21, Some(55.0)),
+        ("cp-pillar-v0.48", 312, 152.17, 0.26, 128.79, Some(99.5)),
+        ("cp-pillar-v0.48", 308, 148.29, 0.25, 125.5, None),
+        ("cp-pillar", 464, 336.55, 0.56, 284.84, Some(220.2)),
+    ];
+    for (name, n_cells, macs, norm, acts, actual) in table {
+        let spec = with_cells(name, n_cells);
+        let [paper, ours] = count(&spec, &Workload::given(&spec, 0.0)).dense();
+        assert!(near(paper.layer_macs, macs * 1e9, 1e-4), "{name} {n_cells}: {} MACs", paper.layer_macs);
+        assert!((paper.norm_macs - norm * 1e9).abs() < 0.0051e9, "{name} {n_cells}: {} in norms", paper.norm_macs);
+        assert!(near(paper.activations, acts * 1e6, 1e-3), "{name} {n_cells}: {} activations", paper.activations);
+        assert!((ours.norm_macs, ours.activations) == (0.0, paper.activations));
+        if let Some(actual) = actual {
+            assert!(near(ours.layer_macs, actual * 1e9, 1e-3), "{name} {n_cells}: {} MACs", ours.layer_macs);
+        }
+    }
+}
+
+/// README of the reference, with the number of pillars that its activations imply (sparsekd-spec section 6.2).
+#[test]
+fn totals_with_the_implied_pillars_are_those_of_the_reference_readme() {
+    let table = [
+        ("cp-pillar-v0.4", 368, 6895.0, 0.86, 212.95, 212.9, 197.7, 1e-3),
+        ("cp-pillar-v0.64", 232, 3498.0, 0.78, 85.09, 85.1, 88.0, 1e-3),
+        ("cp-pillar-v0.48", 308, 4860.0, 0.78, 149.35, 149.4, 142.3, 1e-3),
+        ("cp-pillar", 464, 9460.0, 0.84, 338.00, 333.9, 303.0, 1.3e-2),
+    ];
+    for (name, n_cells, pillars, pfn, predicted, macs, acts, tolerance) in table {
+        let spec = with_cells(name, n_cells);
+        let cost = count(&spec, &Workload::given(&spec, pillars));
+        assert!((cost.groups[0].paper.layer_macs - pfn * 1e9).abs() < 0.006e9, "{name}: {:?}", cost.groups[0].paper);
+        assert!(near(cost.paper.macs(), predicted * 1e9, 1e-4), "{name}: {}", cost.paper.macs());
+        assert!(near(cost.paper.macs(), macs * 1e9, tolerance), "{name}: {}", cost.paper.macs());
+        assert!(near(cost.paper.activations, acts * 1e6, tolerance), "{name}: {}", cost.paper.activations);
+    }
+}
+
+/// Counts from the shapes of parameters and of the maps that a real forward pass gave: each weight is used once at each place
+/// of its layer's output, or of its input for transposed convolutions that are charged once.
+#[test]
+fn work_of_every_spec_is_that_of_a_real_forward_pass() {
+    let cloud = rings(6000);
+    for name in ModelSpec::builtin_names() {
+        let mut spec = small_spec(name);
+        spec.grid.max_points_per_voxel = Some(7);
+        let weights = hash_weights(&expected_params(&spec), 7, &HeadMultipliers { hm_weight: 0.3 });
+        let pillars = pillarize_on_device(&mut Pillarizer::new(spec.grid(), spec.caps()), &cloud.points, 5, Device::Cpu).unwrap();
+        let net = PillarNet::new(&Params::load(&weights, Device::Cpu), &spec);
+        let n_stored = pillars.counts.in_pillars as i64;
+        let trace = net.forward(&PaddedPillars::from_clouds(&[pillars], Some(7)), Mode::Eval);
+
+        let workload = Workload::measure(&spec, std::slice::from_ref(&cloud)).unwrap();
+        let ours = count(&spec, &workload);
+        let (mut paper, mut actual) = (Cost::default(), Cost::default());
+        for (layer, weight) in weights.iter().filter(|(_, tensor)| tensor.dim() >= 2) {
+            let bias = weights.get(&layer.replace(".weight", ".bias"));
+            for (cost, charged_once) in [(&mut paper, false), (&mut actual, true)] {
+                let (places, outputs) = places(layer, weight, &trace, n_stored, charged_once);
+                cost.layer_macs += (weight.numel() as i64 * places) as f64;
+                cost.layer_macs += bias.map_or(0.0, |_| outputs as f64);
+                cost.activations += outputs as f64;
+            }
+        }
+        let norms = weights.keys().filter(|layer| layer.ends_with("running_var"));
+        paper.norm_macs = norms.map(|norm| 2.0 * normed_elements(norm, &weights[norm], &trace) as f64).sum();
+        assert_eq!(ours.paper, paper, "{name}");
+        assert_eq!(ours.actual, actual, "{name}");
+    }
+}
+
+fn cells(map: &Tensor) -> i64 {
+    let (_, _, h, w) = map.size4().unwrap();
+    h * w
+}
+
+/// Index of the block in `backbone_2d.blocks.1.4.weight`.
+fn block_idx(name: &str) -> usize {
+    name.split('.').nth(2).unwrap().parse().unwrap()
+}
+
+/// Places at which each weight of a layer is multiplied, and the elements of the layer's output.
+fn places(layer: &str, weight: &Tensor, trace: &PillarNetTrace, n_stored: i64, charged_once: bool) -> (i64, i64) {
+    let size = weight.size();
+    if layer.starts_with("vfe.") {
+        let (p, t, _) = trace.vfe.decorated.size3().unwrap();
+        let rows = if charged_once { n_stored } else { p * t };
+        (rows, rows * size[0])
+    } else if layer.contains(".deblocks.") {
+        let outputs = cells(&trace.backbone.spatial_features_2d);
+        let inputs = cells(&trace.backbone.blocks[block_idx(layer)]);
+        (if charged_once { inputs } else { outputs }, outputs * size[1])
+    } else if layer.contains(".blocks.") {
+        let n = cells(&trace.backbone.blocks[block_idx(layer)]);
+        (n, n * size[0])
+    } else {
+        let n = cells(&trace.head.heat_map);
+        (n, n * size[0])
+    }
+}
+
+fn normed_elements(norm: &str, channels: &Tensor, trace: &PillarNetTrace) -> i64 {
+    let places = if norm.starts_with("vfe.") {
+        let (p, t, _) = trace.vfe.decorated.size3().unwrap();
+        p * t
+    } else if norm.contains(".blocks.") {
+        cells(&trace.backbone.blocks[block_idx(norm)])
+    } else {
+        cells(&trace.backbone.spatial_features_2d)
+    };
+    places * channels.numel() as i64
+}
+
+#[test]
+fn dynamic_voxelisation_has_no_slots_to_pad() {
+    let mut spec = small_spec("cp-pillar-v0.64-xxs");
+    spec.grid.max_points_per_voxel = None;
+    let workload = Workload::measure(&spec, &[rings(3000)]).unwrap();
+    assert!(workload.points_in_pillars > 100.0 && workload.slots == workload.points_in_pillars);
+    assert_eq!(Workload::measure(&spec, &[]), None);
+}
+
+#[test]
+fn synthetic_frames_are_the_same_every_time_and_fill_plausible_pillars() {
+    let (clouds, words) = synthetic_frames(1).unwrap();
+    assert_eq!(clouds, synthetic_frames(1).unwrap().0);
+    assert!(words.contains("1 frame") && words.contains("waymo5"), "{words}");
+    // The paper's frames have 3498 and 9460 pillars at 0.64 m and 0.32 m.
+    for (name, low, high) in [("cp-pillar-v0.64", 2000.0, 9000.0), ("cp-pillar", 5000.0, 25_000.0)] {
+        let workload = Workload::measure(&ModelSpec::builtin(name).unwrap(), &clouds).unwrap();
+        assert!((low..high).contains(&workload.pillars), "{name}: {workload:?}");
+        assert!(workload.points_in_pillars < workload.points && workload.slots > workload.points_in_pillars);
+    }
+}
+
+#[test]
+fn cost_performance_names_the_model_that_is_better_for_less() {
+    let macs = [("big", 100.0), ("mid", 50.0), ("odd", 60.0), ("tiny", 5.0), ("unknown", 1.0)].map(|(n, m)| (n.to_owned(), m));
+    let maph = BTreeMap::from([("big", 0.60), ("mid", 0.57), ("odd", 0.55), ("tiny", 0.30)].map(|(n, m)| (n.to_owned(), m)));
+    let rows = cost_performance(&macs, &maph);
+    let beaten: Vec<_> = rows.iter().map(|row| (row.model.as_str(), row.beaten_by.as_deref())).collect();
+    assert_eq!(beaten, [("big", None), ("mid", None), ("odd", Some("mid")), ("tiny", None)]);
+    assert!(near(rows[1].macs_share, 0.5, 1e-12) && near(rows[1].maph_share.unwrap(), 0.95, 1e-12));
+    assert!(cost_performance(&macs, &BTreeMap::new()).is_empty());
+}
+
+#[test]
+fn tables_and_json_hold_every_model_and_part() {
+    let specs = ["cp-pillar-v0.64", "cp-pillar-v0.64-xxs"].map(|name| ModelSpec::builtin(name).unwrap());
+    let models = specs.each_ref().map(|spec| profile(spec, Workload::given(spec, 3498.0)));
+    let maph = BTreeMap::from([("cp-pillar-v0.64".to_owned(), 0.5281)]);
+    let report = Report::new("given".to_owned(), models.to_vec(), &maph);
+    let text = report.to_markdown();
+    for line in [
+        "| cp-pillar-v0.64 | 232 x 232 | 5.224 | 3498 | 85.09 | 88.0 | 55.82 | 88.0 |",
+        "| cp-pillar-v0.64 | vfe | 4640 |",
+        "| cp-pillar-v0.64-xxs | head |",
+        "| cp-pillar-v0.64 | 0.5281 | 100.0 % | 55.82 | 100.0 % | - | - |",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    let widths = text.lines().filter(|line| line.starts_with('|')).map(|line| line.matches('|').count());
+    assert!(widths.clone().all(|n| n == 9 || n == 8), "ragged table:\n{text}");
+    let json: serde_json::Value = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["models"][0]["cost"]["params"], 5_224_043);
+    assert_eq!(json["models"][0]["cost"]["groups"][1]["group"], "block 0");
+    assert_eq!(json["cost_performance"][0]["maph_l2"], 0.5281);
+}
+
+#[test]
+fn latency_has_every_stage_and_its_circumstances() {
+    use pivotal::pipeline::{PipelineOptions, Precision};
+    use pivotal::profile::{LatencySettings, time};
+    let spec = small_spec("cp-pillar-v0.64-xxs");
+    let weights = hash_weights(&expected_params(&spec), 7, &HeadMultipliers { hm_weight: 0.3 });
+    let options = PipelineOptions { device: "cpu".to_owned(), precision: Precision::F32 };
+    let settings = LatencySettings { warm_up: 1, n_frames: 3 };
+    let latency = time(&spec, &weights, &[rings(500), rings(900)], &options, settings).unwrap();
+    let stages: Vec<_> = latency.stages.iter().map(|line| line.stage).collect();
+    assert_eq!(stages, ["voxelize", "vfe", "scatter", "backbone", "head", "postprocess", "total"]);
+    assert!(
+        latency.stages.iter().all(|line| line.stats.n == 3 && line.stats.p50_ms > 0.0 && line.stats.p95_ms >= line.stats.p50_ms)
+    );
+    assert_eq!((latency.device.as_str(), latency.cpu_threads, latency.warm_up), ("cpu", tch::get_num_threads(), 1));
+    let mut model = profile(&spec, Workload::given(&spec, 1.0));
+    model.latency = Some(latency);
+    let text = Report::new("two".to_owned(), vec![model], &BTreeMap::new()).to_markdown();
+    assert!(text.contains("median / 95th percentile of 3 frames after 1 for warming up; device cpu"), "{text}");
+    assert!(time(&spec, &weights, &[], &options, settings).unwrap_err().to_string().contains("no frames"));
+}
