@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::tensor_file;
-use crate::model::directory::sha256_hex;
+use crate::model::directory::{STAGING, sha256_hex};
 use crate::model::params::Weights;
 
 const TENSORS_FILE: &str = "tensors.safetensors";
@@ -46,18 +46,6 @@ pub struct State {
     pub n_threads: i32,
     /// `cpu` or `cuda:N`.
     pub device: String,
-    /// Best validation so far.
-    pub best: Option<Best>,
-}
-
-/// The best validation of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Best {
-    /// After this many steps.
-    pub step: u64,
-    /// Mean APH at LEVEL_2.
-    pub maph_l2: f64,
 }
 
 /// A checkpoint as read.
@@ -220,13 +208,14 @@ fn remove_if_there(path: &Path) -> Result<(), CheckpointError> {
     }
 }
 
-/// Removes what killed writes left in a folder.
+/// Removes what killed writes of checkpoints, files and model directories left in a folder.
 ///
 /// # Errors
 /// [`CheckpointError::Read`], [`CheckpointError::Write`].
 pub fn remove_unfinished(folder: &Path) -> Result<(), CheckpointError> {
-    for path in entries(folder)?.into_iter().filter(|path| file_name(path).starts_with(UNFINISHED)) {
-        remove_if_there(&path)?;
+    let is_unfinished = |path: &PathBuf| [UNFINISHED, STAGING].iter().any(|prefix| file_name(path).starts_with(prefix));
+    for path in entries(folder)?.iter().filter(|path| is_unfinished(path)) {
+        remove_if_there(path)?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! Sections belong to the parts they configure; this file puts them together, applies `--set key=value` and checks the whole.
 //! `config/train/README.md` has every key, held to this file by a test ([`super::config_table`]).
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,10 @@ use super::loss::LossWeights;
 use super::optim::AdamSettings;
 use super::schedule::ScheduleSettings;
 use super::targets::TargetSettings;
+use crate::data::augment::AugmentConfig;
+use crate::data::loader::LoaderConfig;
+use crate::distill::DistillConfig;
+use crate::model::directory::WeightsDtype;
 use crate::model::spec::{ModelSpec, SpecError};
 use crate::pipeline::Precision;
 
@@ -30,8 +35,8 @@ pub struct RunConfig {
     pub data_seed: u64,
     /// Passes over the data; 30.
     pub epochs: u64,
-    /// Frames of a step; 2.
-    pub batch_size: usize,
+    /// Names of classes in the data that are not the model's, with the model's name for them; none.
+    pub class_names: BTreeMap<String, String>,
     /// Arithmetic of the convolutions in forward and backward passes; weights and everything else are f32. f32.
     pub precision: Precision,
     /// Share of the old average of the weights in the new one; validation and the final model then use the average. 0: no average.
@@ -44,8 +49,12 @@ pub struct RunConfig {
     pub loss: LossWeights,
     /// Gaussians on the heat map.
     pub targets: TargetSettings,
+    /// What is done to training frames at random.
+    pub augment: AugmentConfig,
+    /// What the student takes from a teacher; null: nothing.
+    pub distill: Option<DistillConfig>,
     /// How batches are made ahead of the device.
-    pub loader: LoaderSettings,
+    pub loader: LoaderConfig,
     /// When the run is saved.
     pub checkpoints: CheckpointSettings,
     /// When the run is evaluated.
@@ -54,23 +63,34 @@ pub struct RunConfig {
     pub log_every_steps: u64,
     /// CPU threads of libtorch; 0 leaves it to libtorch. Another number gives other last bits.
     pub num_threads: i32,
+    /// Element type of the weights in the model directories; `f16` halves them. f32.
+    pub model_dtype: ModelDtype,
 }
 
-/// How batches are made ahead of the device. Nothing here changes what they hold.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LoaderSettings {
-    /// Threads that make batches; 2.
-    pub threads: usize,
-    /// Batches made ahead; 4.
-    pub ahead: usize,
+/// Element type of weights on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelDtype {
+    /// Exact.
+    F32,
+    /// Rounded; validation uses the rounded ones too.
+    F16,
+}
+
+impl From<ModelDtype> for WeightsDtype {
+    fn from(dtype: ModelDtype) -> Self {
+        match dtype {
+            ModelDtype::F32 => Self::F32,
+            ModelDtype::F16 => Self::F16,
+        }
+    }
 }
 
 /// When the run is saved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CheckpointSettings {
-    /// Steps between checkpoints; one is also written at the end of every epoch. 200.
+    /// Steps between checkpoints; one is also written before each evaluation and at the end. 200.
     pub every_steps: u64,
     /// Newest checkpoints kept; 2.
     pub keep: usize,
@@ -94,25 +114,22 @@ impl Default for RunConfig {
             seed: 0,
             data_seed: 0,
             epochs: 30,
-            batch_size: 2,
+            class_names: BTreeMap::new(),
             precision: Precision::F32,
             ema_decay: 0.0,
             optimizer: AdamSettings::default(),
             schedule: ScheduleSettings::default(),
             loss: LossWeights::default(),
             targets: TargetSettings::default(),
-            loader: LoaderSettings::default(),
+            augment: AugmentConfig::default(),
+            distill: None,
+            loader: LoaderConfig::default(),
             checkpoints: CheckpointSettings::default(),
             validation: ValidationSettings::default(),
             log_every_steps: 10,
             num_threads: 0,
+            model_dtype: ModelDtype::F32,
         }
-    }
-}
-
-impl Default for LoaderSettings {
-    fn default() -> Self {
-        Self { threads: 2, ahead: 4 }
     }
 }
 
@@ -246,7 +263,7 @@ impl RunConfig {
     /// Checks every rule that types cannot hold.
     ///
     /// # Errors
-    /// [`ConfigError::Values`] with one entry for each broken rule.
+    /// [`ConfigError::Values`] with one entry for each broken rule, or what is wrong with the spec.
     pub fn check(&self, origin: &str) -> Result<(), ConfigError> {
         let mut problems = Vec::new();
         let mut rule = |holds: bool, key: &str, value: &dyn std::fmt::Debug, rule: &str| {
@@ -254,13 +271,10 @@ impl RunConfig {
                 problems.push(format!("{key} = {value:?}: {rule}"));
             }
         };
-        let Self { model, epochs, batch_size, ema_decay, loader, checkpoints, log_every_steps, num_threads, .. } = self;
+        let Self { model, epochs, ema_decay, checkpoints, log_every_steps, num_threads, .. } = self;
         rule(!model.is_empty(), "model", model, "must name a built-in spec or the path of a spec.yaml");
         rule((1..=100_000).contains(epochs), "epochs", epochs, "1 to 100000");
-        rule((1..=1024).contains(batch_size), "batch_size", batch_size, "1 to 1024");
         rule((0.0..1.0).contains(ema_decay), "ema_decay", ema_decay, "0 <= decay < 1");
-        rule((1..=256).contains(&loader.threads), "loader.threads", &loader.threads, "1 to 256");
-        rule((1..=1024).contains(&loader.ahead), "loader.ahead", &loader.ahead, "1 to 1024");
         rule(checkpoints.every_steps >= 1, "checkpoints.every_steps", &checkpoints.every_steps, "1 or more");
         rule((1..=1000).contains(&checkpoints.keep), "checkpoints.keep", &checkpoints.keep, "1 to 1000");
         rule(*log_every_steps >= 1, "log_every_steps", log_every_steps, "1 or more");
@@ -270,11 +284,20 @@ impl RunConfig {
             ("schedule", self.schedule.check()),
             ("loss", self.loss.check()),
             ("targets", self.targets.check()),
+            ("augment", self.augment.check()),
+            ("loader", self.loader.check()),
         ];
-        for (section, result) in sections {
+        let mut add = |section: &str, result: Result<(), SettingError>| {
             if let Err(SettingError { key, value, rule }) = result {
                 problems.push(format!("{section}.{key} = {value}: {rule}"));
             }
+        };
+        for (section, result) in sections {
+            add(section, result);
+        }
+        if !self.model.is_empty() {
+            let n_classes = self.spec()?.classes.len();
+            add("distill", self.distill.as_ref().map_or(Ok(()), |distill| distill.check(n_classes)));
         }
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Values { origin: origin.to_owned(), problems }) }
     }

@@ -116,11 +116,12 @@ pub enum LogError {
     Replace(#[from] CheckpointError),
 }
 
-/// The two files, open for more.
+/// The two files, open for more, and what the validations said.
 #[derive(Debug)]
 pub struct Log {
     lines: (PathBuf, fs::File),
     events: (PathBuf, fs::File),
+    validations: BTreeMap<u64, BTreeMap<String, f64>>,
 }
 
 impl Log {
@@ -147,7 +148,20 @@ impl Log {
             Ok(file) => Ok((path, file)),
             Err(source) => Err(LogError::Io { path, source }),
         };
-        Ok(Self { lines: append(lines_path)?, events: append(events_path)? })
+        let mut log = Self { lines: append(lines_path)?, events: append(events_path)?, validations: BTreeMap::new() };
+        kept.iter().for_each(|line| log.note(line));
+        Ok(log)
+    }
+
+    /// Metrics of each validation by the step it followed.
+    pub fn validations(&self) -> &BTreeMap<u64, BTreeMap<String, f64>> {
+        &self.validations
+    }
+
+    fn note(&mut self, line: &Line) {
+        if let Entry::Validation { metrics, .. } = &line.entry {
+            self.validations.insert(line.step, metrics.clone());
+        }
     }
 
     /// Appends a line to both files.
@@ -159,7 +173,18 @@ impl Log {
         json_line(line).and_then(|text| file.write_all(&text)).map_err(|source| LogError::Io { path: path.clone(), source })?;
         let (path, file) = &mut self.events;
         let event = events::scalar_event(line.unix_s, line.step, line.scalars());
-        events::write_record(file, &event).map_err(|source| LogError::Io { path: path.clone(), source })
+        events::write_record(file, &event).map_err(|source| LogError::Io { path: path.clone(), source })?;
+        self.note(line);
+        Ok(())
+    }
+
+    /// Waits until the lines are on the disk: before a checkpoint, so that none of its steps is missing after a power cut.
+    ///
+    /// # Errors
+    /// [`LogError::Io`].
+    pub fn sync(&self) -> Result<(), LogError> {
+        let (path, file) = &self.lines;
+        file.sync_data().map_err(|source| LogError::Io { path: path.clone(), source })
     }
 }
 

@@ -28,7 +28,16 @@ const DONE_FILE: &str = "DONE";
 const LOCK_FILE: &str = "lock";
 
 /// Keys of the configuration that change nothing of what is learned; a resumed run may have others.
-const FREE_KEYS: [&str; 5] = ["loader.", "checkpoints.", "validation.", "log_every_steps", "num_threads"];
+const FREE_KEYS: [&str; 8] = [
+    "loader.n_workers",
+    "loader.n_batches_ahead",
+    "loader.max_unreadable_share",
+    "checkpoints.",
+    "validation.",
+    "log_every_steps",
+    "num_threads",
+    "model_dtype",
+];
 
 /// What a run is made from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,8 +61,10 @@ pub struct RunRecord {
     pub validation: Option<Fingerprint>,
     /// SHA-256 of the teacher's weights, or of the dump that stands for it.
     pub teacher: Option<String>,
-    /// SHA-256 of weights the student starts from.
-    pub initial_weights: Option<String>,
+    /// SHA-256 of the weights the student inherits from.
+    pub inherited: Option<String>,
+    /// SHA-256 of the ground-truth database.
+    pub gt_database: Option<String>,
 }
 
 /// Why a folder cannot be trained in.
@@ -201,7 +212,7 @@ impl RunRecord {
 
 /// Everything of a record that what is learned depends on, by dotted key.
 fn essentials(record: &RunRecord) -> Vec<(String, String)> {
-    let RunRecord { format: _, command: _, revision: _, config, spec, n_frames, data, validation: _, teacher, initial_weights } = record;
+    let RunRecord { format: _, command: _, revision: _, config, spec, n_frames, data, validation: _, teacher, inherited, gt_database } = record;
     let tree = |value: serde_json::Result<serde_json::Value>| flattened(&value.unwrap_or_default());
     let config = tree(serde_json::to_value(config)).into_iter().filter(|(key, _)| !FREE_KEYS.iter().any(|free| key.starts_with(free)));
     let spec = tree(serde_json::to_value(spec)).into_iter().map(|(key, value)| (format!("spec.{key}"), value));
@@ -210,7 +221,8 @@ fn essentials(record: &RunRecord) -> Vec<(String, String)> {
         word("data", &data.sha256),
         word("data frames", &n_frames.to_string()),
         word("teacher", teacher.as_deref().unwrap_or("none")),
-        word("initial weights", initial_weights.as_deref().unwrap_or("none")),
+        word("inherited weights", inherited.as_deref().unwrap_or("none")),
+        word("ground-truth database", gt_database.as_deref().unwrap_or("none")),
     ];
     config.chain(spec).map(|(key, value)| (key, value.to_string())).chain(others).collect()
 }

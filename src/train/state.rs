@@ -61,6 +61,20 @@ impl TrainingState {
         }
     }
 
+    /// Copies of the running statistics, which a forward pass changes.
+    pub fn running_statistics(&self) -> Vec<Tensor> {
+        self.net.norms().iter().flat_map(|norm| [norm.running_mean.copy(), norm.running_var.copy()]).collect()
+    }
+
+    /// Puts running statistics back to what [`Self::running_statistics`] gave.
+    pub fn restore_running_statistics(&mut self, saved: &[Tensor]) {
+        let current = self.net.norms();
+        let current = current.iter().flat_map(|norm| [&norm.running_mean, &norm.running_var]);
+        for (current, saved) in current.zip(saved) {
+            current.shallow_clone().copy_(saved);
+        }
+    }
+
     /// The weights that validation and the final model use, on the CPU.
     pub fn deployed(&self) -> Weights {
         let on_cpu = |(name, tensor): (&String, &Tensor)| (name.clone(), tensor.detach().to_device(Device::Cpu).copy());

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use pivotal::model::params::Weights;
-use pivotal::train::checkpoint::{self, Best, CheckpointError, FORMAT, State};
+use pivotal::train::checkpoint::{self, CheckpointError, FORMAT, State};
 use tch::{Kind, Tensor};
 
 fn state(step: u64) -> State {
@@ -14,7 +14,6 @@ fn state(step: u64) -> State {
         run_sha256: "ab".repeat(32),
         n_threads: 2,
         device: "cpu".to_owned(),
-        best: Some(Best { step: 3, maph_l2: 0.25 }),
     }
 }
 

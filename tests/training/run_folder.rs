@@ -18,7 +18,8 @@ fn record() -> RunRecord {
         data: Fingerprint { source: "a".to_owned(), sha256: "12".repeat(32) },
         validation: None,
         teacher: None,
-        initial_weights: None,
+        inherited: None,
+        gt_database: None,
     }
 }
 
@@ -79,7 +80,7 @@ fn resume_refuses_what_changes_the_result_and_names_it() {
         (|r| r.n_frames = 11, "data frames: was 10, is 11"),
         (|r| r.teacher = Some("56".repeat(32)), "teacher: was none, is 5656"),
         (|r| r.data.source = "elsewhere".to_owned(), ""),
-        (|r| r.config.loader.threads = 9, ""),
+        (|r| r.config.loader.n_workers = 9, ""),
         (|r| r.revision = "abc".to_owned(), ""),
     ];
     let root = tempfile::tempdir().unwrap();
