@@ -51,6 +51,8 @@ pub mod data;
 
 pub mod train;
 
+pub mod eval;
+
 pub mod profile;
 
 pub mod distill;

@@ -1,11 +1,15 @@
 //! Distils, evaluates, imports: the command line of [`pivotal`]'s offline side. One file per command.
 
 mod trainer {
+    // The end of a process that still has a thread in libtorch, as `detector_node` has it.
+    #[path = "../detector_node/exit.rs"]
+    pub mod exit;
     pub mod import;
     pub mod parity;
     pub mod profile;
     pub mod specs;
     pub mod synth;
+    pub mod train;
 }
 
 use std::process::ExitCode;
@@ -27,6 +31,7 @@ enum Command {
     Profile(profile::ProfileArgs),
     Import(import::ImportArgs),
     Synth(synth::SynthArgs),
+    Train(train::TrainArgs),
     Untrained(specs::UntrainedArgs),
     Specs(specs::SpecsArgs),
 }
@@ -37,6 +42,7 @@ fn main() -> ExitCode {
         Command::Profile(args) => profile::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Synth(args) => synth::run(&args),
+        Command::Train(args) => train::run(&args),
         Command::Untrained(args) => specs::untrained(&args),
         Command::Specs(args) => specs::list(&args),
     };

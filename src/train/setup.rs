@@ -53,6 +53,7 @@ pub struct Setup {
     pub record: RunRecord,
     /// Steps of an epoch.
     pub steps_per_epoch: u64,
+    config: RunConfig,
     source: Arc<dyn Source>,
     preparation: Arc<Preparation>,
     plan: PillarPlan,
@@ -99,6 +100,7 @@ impl Setup {
             teaching,
             first_weights,
             record,
+            config: config.clone(),
             source: Arc::clone(&options.data),
             preparation: Arc::new(preparation),
             plan,
@@ -115,7 +117,7 @@ impl Setup {
     /// # Errors
     /// [`TrainError::Loader`].
     pub fn batches_from(&self, step: u64) -> Result<Loader, TrainError> {
-        let config = &self.record.config;
+        let config = &self.config;
         let steps = self.steps_per_epoch.max(1);
         let span = Span { first_epoch: step / steps, first_step: step % steps, end_epoch: config.epochs };
         let order = Order::Shuffled { seed: config.seed };
