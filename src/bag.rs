@@ -23,6 +23,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use reader::{BagReader, Messages};
+pub(crate) use storage::has_storage_name;
 pub use writer::{BagWriter, Compression, OfferedQos, TopicId, WriterOptions};
 
 /// Largest message a bag may hold, after decompression: the limit of a sqlite3 blob.
@@ -84,6 +85,16 @@ pub struct BagMessage {
     pub publish_time_ns: Option<i64>,
     /// The serialised message.
     pub data: Payload,
+    /// Where it lies, to read it again without a pass.
+    pub at: MessageAt,
+}
+
+/// Where a message lies in its bag, for [`BagReader::read`] of the reader that gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MessageAt {
+    topic_idx: usize,
+    file_idx: usize,
+    spot: storage::Spot,
 }
 
 /// Where in a bag something is damaged.

@@ -34,6 +34,9 @@ pub enum Feature {
 }
 
 impl Feature {
+    /// Every feature.
+    pub const ALL: [Self; 6] = [Self::X, Self::Y, Self::Z, Self::Intensity, Self::Elongation, Self::TimeOffset];
+
     /// The name used in specs and messages to people.
     pub fn name(self) -> &'static str {
         match self {

@@ -4,17 +4,32 @@
 //! by drive, never by frame.
 
 pub mod augment;
+pub mod bag;
+mod bag_drive;
 pub mod batch;
 pub mod chance;
+mod combine;
 pub mod gt_database;
 pub mod gt_sampling;
 mod inside;
+pub mod labels;
 pub mod loader;
+mod open;
+mod options;
 pub mod prepare;
+pub mod sidecar;
+pub mod synth;
+pub mod tf;
+
+pub use bag_drive::SIDECAR_NAME;
+pub use combine::{Joined, Renamed, Subset, is_val_drive};
+pub use open::{DataConfig, open};
+pub use options::{BagOptions, LabelChoice, Side, SourceConfig, option_table};
 
 use std::fmt;
 
 use nalgebra::Isometry3;
+use sha2::{Digest, Sha256};
 
 use crate::cloud::PointCloud;
 use crate::geometry::Box3d;
@@ -87,6 +102,31 @@ pub trait Source: Send + Sync + fmt::Debug {
 
     /// What the frames are made from, in words, and a hash that changes when they do (for provenance and resuming).
     fn fingerprint(&self) -> Fingerprint;
+
+    /// What is odd in the source though its frames can be used: damage, labels without a cloud, repeated stamps.
+    fn findings(&self) -> Vec<Finding> {
+        Vec::new()
+    }
+}
+
+/// Something odd in a drive, counted.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Finding {
+    /// Where.
+    pub drive: String,
+    /// What, in the singular.
+    pub kind: &'static str,
+    /// How often.
+    pub count: u64,
+    /// The first one, or what there is to say about all of them.
+    pub example: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { drive, kind, count, example } = self;
+        write!(f, "{drive}: {kind}, {count}x: {example}")
+    }
 }
 
 /// Identity of a source.
@@ -96,6 +136,16 @@ pub struct Fingerprint {
     pub source: String,
     /// SHA-256 in lower-case hex over names, sizes and, where cheap, contents.
     pub sha256: String,
+}
+
+/// SHA-256 over byte strings and their lengths, in lower-case hex.
+pub(crate) fn sha256_of(parts: &[Vec<u8>]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    format!("{:x}", hash.finalize())
 }
 
 /// Why a source or a frame of it cannot be read.
@@ -115,6 +165,58 @@ pub enum DataError {
         /// As typed.
         source_name: String,
         /// Why not, and what would be.
+        reason: String,
+    },
+    /// A setting of a source that there is not, or not for this kind of source.
+    #[error("`{source_name}`: there is no `{key}` for {kind}; there is {known}")]
+    Key {
+        /// As typed.
+        source_name: String,
+        /// The setting.
+        key: String,
+        /// Kind of the source, in words.
+        kind: String,
+        /// The settings that exist for it.
+        known: String,
+    },
+    /// A setting of a source that breaks a rule.
+    #[error("`{source_name}`: {key} = {value}: {rule}")]
+    Setting {
+        /// As typed.
+        source_name: String,
+        /// The setting.
+        key: String,
+        /// Its value.
+        value: String,
+        /// The rule.
+        rule: String,
+    },
+    /// A choice of drives that leaves nothing, or nothing for the other side.
+    #[error("`{source_name}`: {reason}; drives: {drives}")]
+    Split {
+        /// As typed.
+        source_name: String,
+        /// Both sides.
+        reason: String,
+        /// Names of the drives there are.
+        drives: String,
+    },
+    /// Two joined sources name a drive alike, so that frames could not be told apart.
+    #[error("drive `{drive}` is in {first} and in {second}; give one of them a prefix=… for its drives")]
+    DriveTwice {
+        /// The name.
+        drive: String,
+        /// A source.
+        first: String,
+        /// Another one.
+        second: String,
+    },
+    /// One frame, other than its cloud's layout.
+    #[error("{id}: {reason}")]
+    Sample {
+        /// Which one.
+        id: SampleId,
+        /// What is wrong with it.
         reason: String,
     },
     /// Bytes that are not what their format says.

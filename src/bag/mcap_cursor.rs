@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::chunk::unpack_chunk;
 use super::mcap_file::{ChunkAt, McapFile};
 use super::mcap_record::{MessageHeader, op, record_at};
-use super::storage::StoredMessage;
+use super::storage::{Spot, StoredMessage};
 use super::{Loss, Place};
 
 /// A position in the file's messages.
@@ -29,7 +29,8 @@ pub(super) struct McapCursor<'a> {
 struct Ready {
     log_time_ns: i64,
     chunk_idx: usize,
-    position: usize,
+    /// Of the record in the unpacked chunk.
+    offset: usize,
     topic_idx: usize,
     publish_time: u64,
     data: Bytes,
@@ -64,6 +65,7 @@ impl<'a> McapCursor<'a> {
             log_time_ns: head.log_time_ns,
             publish_time_ns: i64::try_from(head.publish_time).ok(),
             place: Place::Byte(self.file.chunks[head.chunk_idx].offset as u64),
+            spot: Spot::Chunk { chunk_idx: head.chunk_idx, offset: head.offset },
             data: Ok(head.data),
         })
     }
@@ -96,6 +98,7 @@ impl<'a> McapCursor<'a> {
                     break;
                 }
             };
+            let offset = pos;
             pos = record.body.end;
             if record.opcode != op::MESSAGE {
                 continue;
@@ -114,7 +117,7 @@ impl<'a> McapCursor<'a> {
                 self.ready.push(Reverse(Ready {
                     log_time_ns,
                     chunk_idx,
-                    position: pos,
+                    offset,
                     topic_idx,
                     publish_time: header.publish_time,
                     data: records.slice(record.body.start + MessageHeader::BYTES..record.body.end),

@@ -106,6 +106,21 @@ impl McapFile {
         })
     }
 
+    /// The message whose record begins at `offset` of the unpacked chunk. Its checksum was compared when the cursor passed it.
+    ///
+    /// # Errors
+    /// When there is no such record, or not any more.
+    pub fn read(&self, chunk_idx: usize, offset: usize) -> Result<Bytes, String> {
+        let chunk = self.chunks.get(chunk_idx).ok_or_else(|| format!("chunk {chunk_idx} of {}", self.chunks.len()))?;
+        let stored = self.bytes.slice(chunk.stored.clone());
+        let (records, fault) = unpack_chunk(&chunk.header.compression, stored, chunk.header.unpacked_bytes);
+        let record = record_at(&records, offset).map_err(|cut| fault.unwrap_or(cut))?;
+        if record.opcode != op::MESSAGE || record.body.len() < MessageHeader::BYTES {
+            return Err(format!("the record at byte {offset} of the chunk is no message"));
+        }
+        Ok(records.slice(record.body.start + MessageHeader::BYTES..record.body.end))
+    }
+
     /// First and last log time by the chunk headers.
     pub fn time_range_ns(&self) -> Option<(i64, i64)> {
         let start = self.chunks.iter().map(|chunk| chunk.header.start_time).min()?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::chunk::{ZSTD_MAGIC, unpack_message};
 use super::metadata::{FILE_NAME, Metadata, TopicMetadata, find_file};
 use super::storage::{Cursor, StorageFile, Unusable, has_storage_name};
-use super::{BagError, BagMessage, BagSummary, Loss, Place, TopicInfo};
+use super::{BagError, BagMessage, BagSummary, Loss, MessageAt, Payload, Place, TopicInfo};
 
 /// A bag opened for reading.
 pub struct BagReader {
@@ -117,6 +117,25 @@ impl BagReader {
         &self.losses
     }
 
+    /// One message again, from any thread: [`BagMessage::at`] of this reader says which. A compressed chunk is unpacked for it.
+    ///
+    /// # Errors
+    /// What is wrong at that place.
+    ///
+    /// # Panics
+    /// With the place of another, larger bag.
+    pub fn read(&self, at: MessageAt) -> Result<Payload, Loss> {
+        let MessageAt { topic_idx, file_idx, spot } = at;
+        let file = &self.files[file_idx];
+        let data = file.read(spot).and_then(|data| self.message_mode.unpack(data));
+        data.map_err(|reason| self.lost_message(topic_idx, file_idx, file.place(spot), &reason))
+    }
+
+    fn lost_message(&self, topic_idx: usize, file_idx: usize, place: Place, reason: &str) -> Loss {
+        let reason = format!("topic {}: {reason}", self.topics[topic_idx].name);
+        Loss { file: self.files[file_idx].path.clone(), place, reason, messages: Some(1) }
+    }
+
     /// The messages of the wanted topics by log time; equal times keep the order of the files, then of the positions in a file.
     ///
     /// An `Err` is one [`Loss`]; the pass goes on behind it. The last item is an `Err` with [`Place::Total`] if fewer messages were
@@ -142,6 +161,17 @@ impl BagReader {
             found: 0,
             is_done: false,
         }
+    }
+}
+
+impl MessageMode {
+    fn unpack(self, stored: Payload) -> Result<Payload, String> {
+        let is_packed = match self {
+            Self::Plain => false,
+            Self::Zstd => true,
+            Self::ByFirstBytes => stored.starts_with(&ZSTD_MAGIC),
+        };
+        if is_packed { unpack_message(&stored) } else { Ok(stored) }
     }
 }
 
@@ -192,25 +222,15 @@ impl Iterator for Messages<'_> {
             self.is_done = true;
             return (self.found < self.promised).then(|| Err(self.balance()));
         };
-        let data = match self.bag.message_mode {
-            MessageMode::Zstd => stored.data.and_then(|data| unpack_message(&data)),
-            MessageMode::ByFirstBytes => {
-                stored.data.and_then(|data| if data.starts_with(&ZSTD_MAGIC) { unpack_message(&data) } else { Ok(data) })
-            }
-            MessageMode::Plain => stored.data,
-        };
+        let data = stored.data.and_then(|data| self.bag.message_mode.unpack(data));
         let topic_idx = self.bag.topic_maps[file_idx][stored.topic_idx];
         Some(match data {
             Ok(data) => {
                 self.found += 1;
-                Ok(BagMessage { topic_idx, log_time_ns: stored.log_time_ns, publish_time_ns: stored.publish_time_ns, data })
+                let at = MessageAt { topic_idx, file_idx, spot: stored.spot };
+                Ok(BagMessage { topic_idx, log_time_ns: stored.log_time_ns, publish_time_ns: stored.publish_time_ns, data, at })
             }
-            Err(reason) => Err(Loss {
-                file: self.bag.files[file_idx].path.clone(),
-                place: stored.place,
-                reason: format!("topic {}: {reason}", self.bag.topics[topic_idx].name),
-                messages: Some(1),
-            }),
+            Err(reason) => Err(self.bag.lost_message(topic_idx, file_idx, stored.place, &reason)),
         })
     }
 }

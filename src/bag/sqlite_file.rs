@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use rusqlite::{Connection, MAIN_DB, OptionalExtension};
@@ -12,7 +13,7 @@ use tempfile::TempPath;
 
 use super::sqlite_connect::{Connected, connect, require_tables, stored_bytes};
 use super::sqlite_scan::{Key, Scanned, scan};
-use super::storage::StoredMessage;
+use super::storage::{Spot, StoredMessage};
 use super::{Loss, MAX_MESSAGE_BYTES, Place, TopicInfo};
 
 /// An opened sqlite3 file.
@@ -24,7 +25,7 @@ pub(super) struct SqliteFile {
     keys: Vec<Key>,
     /// With the write-ahead log beside it; no message can be larger.
     file_bytes: u64,
-    connection: Connection,
+    connection: Mutex<Connection>,
     /// What the connection reads instead of a file that ends inside a page; removed with it.
     _copy: Option<TempPath>,
 }
@@ -52,7 +53,8 @@ impl SqliteFile {
         losses.extend(unnamed.into_iter().map(|(topic_id, n_messages)| {
             loss(Place::File, format!("messages of topic id {topic_id}, which the table topics does not have"), Some(n_messages))
         }));
-        let mut file = Self { topics, losses, embedded_metadata, keys, file_bytes, connection, _copy: copy };
+        let mut file =
+            Self { topics, losses, embedded_metadata, keys, file_bytes, connection: Mutex::new(connection), _copy: copy };
         for key in &file.keys {
             file.topics[key.topic_idx].message_count += 1;
         }
@@ -64,9 +66,11 @@ impl SqliteFile {
         Some((self.keys.first()?.log_time_ns, self.keys.last()?.log_time_ns))
     }
 
-    fn read_blob(&self, row_id: i64) -> Result<Bytes, String> {
-        let blob =
-            self.connection.blob_open(MAIN_DB, "messages", "data", row_id, true).map_err(|fault| format!("sqlite: {fault}"))?;
+    /// One message; threads take turns.
+    pub fn read_blob(&self, row_id: i64) -> Result<Bytes, String> {
+        // A panic of another thread leaves nothing half done: the connection only reads.
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let blob = connection.blob_open(MAIN_DB, "messages", "data", row_id, true).map_err(|fault| format!("sqlite: {fault}"))?;
         let n_bytes = blob.len();
         let limit = self.file_bytes.min(MAX_MESSAGE_BYTES);
         if n_bytes as u64 > limit {
@@ -104,6 +108,7 @@ impl<'a> SqliteCursor<'a> {
             log_time_ns: key.log_time_ns,
             publish_time_ns: None,
             place: Place::Row(key.row_id),
+            spot: Spot::Row(key.row_id),
             data: self.file.read_blob(key.row_id),
         })
     }

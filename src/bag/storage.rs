@@ -24,8 +24,18 @@ pub(super) struct StoredMessage {
     pub log_time_ns: i64,
     pub publish_time_ns: Option<i64>,
     pub place: Place,
+    pub spot: Spot,
     /// The bytes, or why they cannot be read.
     pub data: Result<Bytes, String>,
+}
+
+/// Where the record of a message is in its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spot {
+    /// Offset of the record in the unpacked chunk.
+    Chunk { chunk_idx: usize, offset: usize },
+    /// `id` in the table `messages`.
+    Row(i64),
 }
 
 /// An opened storage file of either kind.
@@ -132,6 +142,29 @@ impl StorageFile {
         found
     }
 
+    /// A spot as people are told it.
+    pub fn place(&self, spot: Spot) -> Place {
+        match (&self.content, spot) {
+            (Content::Mcap(file), Spot::Chunk { chunk_idx, .. }) => {
+                file.chunks.get(chunk_idx).map_or(Place::File, |chunk| Place::Byte(chunk.offset as u64))
+            }
+            (_, Spot::Row(row_id)) => Place::Row(row_id),
+            (Content::Sqlite(_), Spot::Chunk { .. }) => Place::File,
+        }
+    }
+
+    /// The stored bytes of one message.
+    ///
+    /// # Errors
+    /// What is wrong there.
+    pub fn read(&self, spot: Spot) -> Result<Bytes, String> {
+        match (&self.content, spot) {
+            (Content::Mcap(file), Spot::Chunk { chunk_idx, offset }) => file.read(chunk_idx, offset),
+            (Content::Sqlite(file), Spot::Row(row_id)) => file.read_blob(row_id),
+            (_, spot) => Err(format!("{spot:?} is a place in a file of another kind")),
+        }
+    }
+
     /// A pass over the messages of the wanted topics.
     pub fn cursor(&self, wanted: Vec<bool>) -> Cursor<'_> {
         match &self.content {
@@ -166,7 +199,7 @@ impl Cursor<'_> {
 }
 
 /// Whether the name is one that rosbag2 gives to storage files.
-pub(super) fn has_storage_name(path: &Path) -> bool {
+pub(crate) fn has_storage_name(path: &Path) -> bool {
     let name = path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     [".mcap", ".db3", ".mcap.zstd", ".db3.zstd"].iter().any(|ending| name.ends_with(ending))
 }

@@ -11,6 +11,29 @@ use crate::time::Stamp;
 /// Points read at once, column after column: few enough to stay in the first-level cache.
 const BLOCK: usize = 512;
 
+/// The columns that a message has under any known name, in the order of [`Feature`], and why a column with a known name
+/// cannot be used.
+///
+/// # Errors
+/// Every [`CloudError`] about the layout, and one about x, y, z, without which there is no cloud.
+pub fn columns_present(
+    message: &PointCloud2Ref<'_>,
+    field_names: &BTreeMap<Feature, String>,
+) -> Result<(Vec<Feature>, Vec<CloudError>), CloudError> {
+    let layout = CloudLayout::resolve(message)?;
+    let (mut present, mut unusable) = (Vec::new(), Vec::new());
+    for feature in Feature::ALL {
+        let named = field_names.get(&feature).map(String::as_str);
+        match source::find(&layout, feature, named, None) {
+            Ok(_) => present.push(feature),
+            Err(fault) if matches!(feature, Feature::X | Feature::Y | Feature::Z) || named.is_some() => return Err(fault),
+            Err(CloudError::MissingFeature { .. }) => {}
+            Err(fault) => unusable.push(fault),
+        }
+    }
+    Ok((present, unusable))
+}
+
 /// Where one sensor differs from what the model's spec and the known field names say.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SensorOverrides {

@@ -34,9 +34,12 @@ pub const CLOUD_TOPIC: &str = "/lidar/points";
 pub const LABEL_TOPIC: &str = "/ground_truth/objects";
 
 const POINT_STEP: u32 = 28;
-const POINTS_KEY: &str = "num_lidar_points";
-const DIFFICULTY_KEY: &str = "difficulty";
-const VELOCITY_KEY: &str = "velocity_mps";
+/// Key of the number of points inside a label.
+pub const POINTS_KEY: &str = "num_lidar_points";
+/// Key of the difficulty of a label, 1 or 2.
+pub const DIFFICULTY_KEY: &str = "difficulty";
+/// Key of the velocity of a label.
+pub const VELOCITY_KEY: &str = "velocity_mps";
 
 /// What has been written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
