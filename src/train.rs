@@ -139,7 +139,7 @@ pub fn train(options: &TrainOptions, stop: &AtomicBool, progress: &mut dyn FnMut
         let stopping = stop.load(Ordering::Relaxed);
         let saves = stopping || step == n_steps || is_due(step) || step.is_multiple_of(config.checkpoints.every_steps);
         let logs = saves || step.is_multiple_of(config.log_every_steps);
-        if let (true, Some(entry)) = (logs, window.take()) {
+        if logs && let Some(entry) = window.take() {
             log.push(&Line::now(step, batch.epoch, Entry::Step(entry)))?;
         }
         progress(&Progress { step, n_steps, epoch: batch.epoch, loss: gradient.losses["total"], lr: rates.lr, logged: logs });
