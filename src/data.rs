@@ -7,6 +7,7 @@ pub mod augment;
 pub mod bag;
 mod bag_drive;
 pub mod batch;
+pub mod cache;
 pub mod chance;
 mod combine;
 pub mod gt_database;
@@ -18,8 +19,10 @@ mod open;
 mod options;
 pub mod prepare;
 pub mod sidecar;
+pub mod statistics;
 pub mod synth;
 pub mod tf;
+pub mod waymo;
 
 pub use bag_drive::SIDECAR_NAME;
 pub use combine::{Joined, Renamed, Subset, is_val_drive};

@@ -51,10 +51,12 @@ pub mod data;
 
 pub mod train;
 
-pub mod eval;
-
 pub mod profile;
+
+pub mod doctor;
 
 pub mod distill;
 
 pub mod parity;
+
+pub mod eval;

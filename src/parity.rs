@@ -10,7 +10,11 @@ mod compare;
 mod components;
 mod golden;
 mod hash;
+mod kd;
+mod kd_step;
 mod models;
+mod tgi;
+mod voxel_shapes;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -154,10 +158,19 @@ pub fn run(dir: &Path) -> Result<ParityReport, ParityError> {
     for path in files(&dir.join("ckpt"), "pth")? {
         cases.push(run_case(&case_name("ckpt", &path), |case| checkpoints::run(&path, case)));
     }
-    for folder in ["kd", "tgi", "optim", "loop"] {
+    for path in files(&dir.join("kd"), "safetensors")? {
+        cases.push(run_case(&case_name("kd", &path), |case| kd::run(&path, case)));
+    }
+    let tgi = dir.join("tgi/tgi.json");
+    if tgi.exists() {
+        for tag in tgi::tags(&tgi)? {
+            cases.push(run_case(&format!("tgi/{tag}"), |case| tgi::run(&tgi, &tag, case)));
+        }
+    }
+    for folder in ["optim", "loop"] {
         for path in files(&dir.join(folder), "safetensors")? {
             let mut case = Case::new(case_name(folder, &path));
-            case.unsupported.push("training and distillation are not part of this build".to_owned());
+            case.unsupported.push("training is not part of this build".to_owned());
             cases.push(case);
         }
     }

@@ -4,6 +4,7 @@
 mod bag;
 mod cloud;
 mod docs;
+mod eval;
 mod import;
 mod msgs;
 mod node;
@@ -13,8 +14,10 @@ mod play;
 mod postprocess;
 mod profile;
 mod replay;
+mod sources;
 mod support;
 mod synth;
 mod tidy;
 mod training;
 mod transport;
+mod waymo;

@@ -11,7 +11,7 @@ use pivotal::model::pillar_vfe::PaddedPillars;
 use pivotal::model::spec::ModelSpec;
 use pivotal::profile::{Cost, Group, Report, Workload, cost_performance, count, profile, synthetic_frames};
 use pivotal::voxel::{Pillarizer, pillarize_on_device};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use crate::pipeline::{rings, small_spec};
 

@@ -1,10 +1,12 @@
 //! Distils, evaluates, imports: the command line of [`pivotal`]'s offline side. One file per command.
 
 mod trainer {
+    pub mod convert;
     // The end of a process that still has a thread in libtorch, as `detector_node` has it.
     #[path = "../detector_node/exit.rs"]
     pub mod exit;
     pub mod import;
+    pub mod metrics;
     pub mod parity;
     pub mod profile;
     pub mod specs;
@@ -27,9 +29,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Metrics(metrics::MetricsArgs),
     Parity(parity::ParityArgs),
     Profile(profile::ProfileArgs),
     Import(import::ImportArgs),
+    Convert(convert::ConvertArgs),
     Synth(synth::SynthArgs),
     Train(train::TrainArgs),
     Untrained(specs::UntrainedArgs),
@@ -38,9 +42,11 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Metrics(args) => metrics::run(&args),
         Command::Parity(args) => parity::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Synth(args) => synth::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Untrained(args) => specs::untrained(&args),

@@ -12,7 +12,7 @@ use super::bag::{BagSource, bags_at};
 use super::combine::drives_of;
 use super::options::{Kind, Side, SourceConfig};
 use super::synth::{SynthDrives, SynthSamples};
-use super::{DataError, Joined, Renamed, Source, Subset, is_val_drive};
+use super::{DataError, Joined, Renamed, Source, Subset, cache, is_val_drive, waymo};
 use crate::synth::DriveConfig;
 use crate::synth::sensor::SensorKind;
 
@@ -87,6 +87,8 @@ fn open_one(config: &SourceConfig) -> Result<Box<dyn Source>, DataError> {
             let bags = bags_at(path).map_err(io_error(path))?;
             Box::new(BagSource::open(&config.source, &bags, &config.bag_options())?)
         }
+        (Kind::Waymo, Some(path)) => Box::new(waymo::open(path)?),
+        (Kind::Cache, Some(path)) => Box::new(cache::open(path)?),
         _ => synth(config)?,
     };
     let is_renamed = !config.classes.is_empty() || config.prefix.is_some();
@@ -100,6 +102,12 @@ fn open_one(config: &SourceConfig) -> Result<Box<dyn Source>, DataError> {
 /// What lies at a path, told by content.
 fn recognise(path: &Path) -> Result<Kind, DataError> {
     std::fs::metadata(path).map_err(io_error(path))?;
+    if cache::recognises(path) {
+        return Ok(Kind::Cache);
+    }
+    if waymo::recognises(path) {
+        return Ok(Kind::Waymo);
+    }
     if !bags_at(path).map_err(io_error(path))?.is_empty() {
         return Ok(Kind::Bag);
     }

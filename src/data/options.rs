@@ -126,6 +126,8 @@ impl BagOptions {
 pub(super) enum Kind {
     Bag,
     Synth,
+    Waymo,
+    Cache,
 }
 
 impl Kind {
@@ -133,6 +135,8 @@ impl Kind {
         match self {
             Self::Bag => "bags",
             Self::Synth => "synthetic drives",
+            Self::Waymo => "Waymo Open Dataset files",
+            Self::Cache => "a cache",
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::data::Fingerprint;
+use crate::data::statistics::DataStatistics;
 
 /// What made a model, from what, and how good it was found to be. Holds nothing that differs between two equal runs,
 /// unless the caller gives a date.
@@ -28,6 +29,9 @@ pub struct Provenance {
     /// How `trainer train` made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<TrainingRecord>,
+    /// What the training data looked like, for [`crate::doctor`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_statistics: Option<DataStatistics>,
     /// Figures of merit by name.
     #[serde(default)]
     pub metrics: BTreeMap<String, f64>,
@@ -109,6 +113,7 @@ impl Provenance {
             source: None,
             import: None,
             training: None,
+            data_statistics: None,
             metrics: BTreeMap::new(),
             date: None,
         }

@@ -1,0 +1,49 @@
+//! The assignment against the `pathfinding` crate, and its choice between equals against the official code.
+
+use pathfinding::kuhn_munkres::kuhn_munkres;
+use pathfinding::matrix::Matrix;
+use pivotal::eval::assignment::greatest_assignment;
+use proptest::prelude::*;
+
+fn total(n: usize, weights: &[i64], columns: &[usize]) -> i64 {
+    columns.iter().enumerate().map(|(row, column)| weights[row * n + column]).sum()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn random_weights_are_assigned_with_the_greatest_total(
+        (n, weights) in (1_usize..12, 1_i64..1000).prop_flat_map(|(n, most)| (Just(n), prop::collection::vec(0..most, n * n)))
+    ) {
+        let columns = greatest_assignment(n, &weights);
+        let mut sorted = columns.clone();
+        sorted.sort_unstable();
+        prop_assert_eq!(sorted, (0..n).collect::<Vec<_>>());
+        let (wanted, _) = kuhn_munkres(&Matrix::from_vec(n, n, weights.clone()).unwrap());
+        prop_assert_eq!(total(n, &weights, &columns), wanted);
+    }
+}
+
+/// Random weights with at least four best matchings each, assigned by `metrics/hungarian.cc` itself.
+#[test]
+fn equal_totals_are_decided_as_the_official_code_does() {
+    for (n, weights, officially) in [
+        (5, vec![0, 1, 0, 1, 0, 0, 1, 0, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 1], vec![1, 3, 4, 0, 2]),
+        (5, vec![2, 0, 2, 3, 0, 1, 0, 2, 3, 0, 2, 0, 0, 2, 0, 3, 0, 0, 0, 1, 0, 1, 0, 0, 0], vec![3, 2, 0, 4, 1]),
+        (4, vec![0, 0, 0, 0, 0, 1, 1, 1, 0, 1, 0, 0, 0, 1, 0, 0], vec![0, 2, 1, 3]),
+        (4, vec![2, 0, 0, 2, 1, 2, 2, 0, 1, 0, 0, 0, 1, 0, 0, 1], vec![3, 1, 0, 2]),
+        (5, vec![0, 0, 1, 0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0], vec![2, 0, 3, 1, 4]),
+        (5, vec![0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0], vec![4, 2, 3, 1, 0]),
+        (4, vec![0, 0, 1, 2, 3, 0, 1, 0, 2, 1, 2, 3, 2, 0, 0, 2], vec![3, 0, 2, 1]),
+        (5, vec![1, 0, 0, 0, 0, 1, 0, 0, 0, 1, 1, 0, 1, 0, 1, 0, 1, 1, 0, 0, 1, 1, 0, 0, 0], vec![0, 4, 2, 1, 3]),
+        (4, vec![0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 1, 0, 0], vec![1, 0, 2, 3]),
+        (5, vec![0, 0, 1, 2, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 1, 0, 0, 0], vec![3, 1, 2, 0, 4]),
+    ] {
+        assert_eq!(greatest_assignment(n, &weights), officially, "{weights:?}");
+    }
+}
+
+#[test]
+fn nothing_to_assign_gives_nothing() {
+    assert!(greatest_assignment(0, &[]).is_empty());
+}

@@ -1,0 +1,5 @@
+//! Waymo readers against what the official package reads.
+
+mod damage;
+mod expected;
+mod npz;
