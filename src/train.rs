@@ -198,7 +198,14 @@ impl Place {
     }
 
     fn origin<'a>(&'a self, setup: &'a Setup, steps: u64, metrics: &'a BTreeMap<String, f64>) -> Origin<'a> {
-        Origin { record: &setup.record, steps, n_threads: self.n_threads, device: &self.device, metrics }
+        Origin {
+            record: &setup.record,
+            steps,
+            n_threads: self.n_threads,
+            device: &self.device,
+            metrics,
+            statistics: setup.statistics(),
+        }
     }
 }
 

@@ -3,4 +3,5 @@
 mod checkpoint;
 mod config;
 mod log;
+mod program;
 mod run_folder;

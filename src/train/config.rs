@@ -307,7 +307,7 @@ impl RunConfig {
 pub fn flattened(value: &Value) -> Vec<(String, Value)> {
     fn walk(prefix: &str, value: &Value, out: &mut Vec<(String, Value)>) {
         match value {
-            Value::Object(fields) => {
+            Value::Object(fields) if !fields.is_empty() => {
                 for (key, value) in fields {
                     walk(&if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") }, value, out);
                 }

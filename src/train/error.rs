@@ -69,7 +69,10 @@ pub enum TrainError {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// A checkpoint that cannot be written.
-    #[error("the checkpoint after {step} steps could not be written, the run stops; those before it are whole: {source}")]
+    #[error(
+        "the checkpoint after {step} steps could not be written, the run stops; those before it are whole: {source}; make room and use \
+         --resume"
+    )]
     Save {
         /// Steps done.
         step: u64,
@@ -77,7 +80,7 @@ pub enum TrainError {
         source: CheckpointError,
     },
     /// The log cannot be written.
-    #[error("the log could not be written, the run stops: {0}")]
+    #[error("the log could not be written, the run stops; the checkpoints are whole: {0}; make room and use --resume")]
     Log(#[from] LogError),
     /// A number that is none.
     #[error(

@@ -28,7 +28,13 @@ struct Report<'a> {
 ///
 /// # Errors
 /// [`CheckpointError`].
-pub fn keep(run: &RunFolder, state: &State, tensors: &Weights, batch: &Batch, what: &NonFinite) -> Result<PathBuf, CheckpointError> {
+pub fn keep(
+    run: &RunFolder,
+    state: &State,
+    tensors: &Weights,
+    batch: &Batch,
+    what: &NonFinite,
+) -> Result<PathBuf, CheckpointError> {
     let folder = run.path("non_finite").join(format!("step_{:08}", state.step));
     checkpoint::write_as(&folder, state, tensors)?;
     let content = |message: String| CheckpointError::Content { path: folder.clone(), message };

@@ -9,6 +9,7 @@ use super::TrainError;
 use super::config::ModelDtype;
 use super::run::RunRecord;
 use super::state::TrainingState;
+use crate::data::statistics::DataStatistics;
 use crate::model::directory::provenance::{Provenance, TrainingRecord};
 use crate::model::directory::{self, SaveOptions};
 use crate::model::params::Weights;
@@ -37,6 +38,8 @@ pub struct Origin<'a> {
     pub device: &'a str,
     /// Of the weights, by name.
     pub metrics: &'a BTreeMap<String, f64>,
+    /// Of what was trained on.
+    pub statistics: &'a DataStatistics,
 }
 
 /// Writes a model directory, in place of an earlier one of the run.
@@ -44,7 +47,7 @@ pub struct Origin<'a> {
 /// # Errors
 /// [`TrainError::Directory`].
 pub fn save_model(dir: &Path, weights: &Weights, origin: Origin<'_>) -> Result<(), TrainError> {
-    let Origin { record, steps, n_threads, device, metrics } = origin;
+    let Origin { record, steps, n_threads, device, metrics, statistics } = origin;
     let training = TrainingRecord {
         revision: record.revision.clone(),
         seed: record.config.seed,
@@ -61,6 +64,7 @@ pub fn save_model(dir: &Path, weights: &Weights, origin: Origin<'_>) -> Result<(
     };
     let provenance = Provenance {
         training: Some(training),
+        data_statistics: Some(statistics.clone()),
         metrics: metrics.clone(),
         ..Provenance::new(&record.command, &record.data.source)
     };

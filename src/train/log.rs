@@ -205,11 +205,8 @@ pub fn read(path: &Path) -> Result<Vec<Line>, LogError> {
     };
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let parse = |(index, line): (usize, &str)| {
-        let refused = |error: serde_json::Error| LogError::Line {
-            path: path.to_owned(),
-            number: index + 1,
-            message: error.to_string(),
-        };
+        let refused =
+            |error: serde_json::Error| LogError::Line { path: path.to_owned(), number: index + 1, message: error.to_string() };
         serde_json::from_str(line).map_err(refused)
     };
     whole.lines().enumerate().map(parse).collect()

@@ -56,6 +56,9 @@ fn log_lines() -> impl FnMut(&Progress) {
         let rate = (progress.step - first) as f64 / since.elapsed().as_secs_f64().max(1e-9);
         let Progress { step, n_steps, epoch, loss, lr, .. } = *progress;
         let left_s = (n_steps - step) as f64 / rate;
-        tracing::info!("step {step} of {n_steps}, epoch {}: loss {loss:.4}, lr {lr:.2e}, {rate:.2} steps/s, {left_s:.0} s left", epoch + 1);
+        tracing::info!(
+            "step {step} of {n_steps}, epoch {}: loss {loss:.4}, lr {lr:.2e}, {rate:.2} steps/s, {left_s:.0} s left",
+            epoch + 1
+        );
     }
 }

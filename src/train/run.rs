@@ -212,9 +212,22 @@ impl RunRecord {
 
 /// Everything of a record that what is learned depends on, by dotted key.
 fn essentials(record: &RunRecord) -> Vec<(String, String)> {
-    let RunRecord { format: _, command: _, revision: _, config, spec, n_frames, data, validation: _, teacher, inherited, gt_database } = record;
+    let RunRecord {
+        format: _,
+        command: _,
+        revision: _,
+        config,
+        spec,
+        n_frames,
+        data,
+        validation: _,
+        teacher,
+        inherited,
+        gt_database,
+    } = record;
     let tree = |value: serde_json::Result<serde_json::Value>| flattened(&value.unwrap_or_default());
-    let config = tree(serde_json::to_value(config)).into_iter().filter(|(key, _)| !FREE_KEYS.iter().any(|free| key.starts_with(free)));
+    let config =
+        tree(serde_json::to_value(config)).into_iter().filter(|(key, _)| !FREE_KEYS.iter().any(|free| key.starts_with(free)));
     let spec = tree(serde_json::to_value(spec)).into_iter().map(|(key, value)| (format!("spec.{key}"), value));
     let word = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let others = [

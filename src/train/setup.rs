@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tch::Device;
 
@@ -16,6 +16,7 @@ use crate::data::Source;
 use crate::data::batch::PillarPlan;
 use crate::data::loader::{Loader, Order, Span};
 use crate::data::prepare::{Augmenter, ClassMap, Preparation};
+use crate::data::statistics::DataStatistics;
 use crate::distill::inherit::inherit;
 use crate::model::directory;
 use crate::model::params::Weights;
@@ -57,7 +58,11 @@ pub struct Setup {
     source: Arc<dyn Source>,
     preparation: Arc<Preparation>,
     plan: PillarPlan,
+    statistics: OnceLock<DataStatistics>,
 }
+
+/// Frames of the training source whose statistics go with the weights.
+const N_STATISTICS_FRAMES: usize = 32;
 
 impl Setup {
     /// Opens what the options name.
@@ -104,7 +109,13 @@ impl Setup {
             source: Arc::clone(&options.data),
             preparation: Arc::new(preparation),
             plan,
+            statistics: OnceLock::new(),
         })
+    }
+
+    /// What the training source looks like; read when first asked for.
+    pub fn statistics(&self) -> &DataStatistics {
+        self.statistics.get_or_init(|| DataStatistics::gather(self.source.as_ref(), N_STATISTICS_FRAMES))
     }
 
     /// Epoch of the last of so many steps, from 0.

@@ -86,7 +86,8 @@ impl TrainingState {
 
     /// Everything as tensors on the CPU that training does not change any more.
     pub fn to_tensors(&self) -> Weights {
-        let ema = self.ema.iter().flat_map(|ema| ema.averages().iter().map(|(name, t)| (format!("{EMA}{name}"), t.shallow_clone())));
+        let ema =
+            self.ema.iter().flat_map(|ema| ema.averages().iter().map(|(name, t)| (format!("{EMA}{name}"), t.shallow_clone())));
         let optimizer = self.optimizer.state().into_iter().map(|(name, t)| (format!("{OPTIMIZER}{name}"), t));
         let weights = self.weights.iter().map(|(name, t)| (format!("{WEIGHTS}{name}"), t.shallow_clone()));
         weights.chain(optimizer).chain(ema).map(|(name, t)| (name, t.detach().to_device(Device::Cpu).copy())).collect()

@@ -126,13 +126,7 @@ pub struct Lesson<'a> {
 }
 
 /// The loss of a batch: detection, and distillation where there is a teacher.
-pub fn loss(
-    maps: &HeadMaps,
-    truth: &[Vec<TrueBox>],
-    spec: &ModelSpec,
-    config: &RunConfig,
-    lesson: Option<&Lesson<'_>>,
-) -> Loss {
+pub fn loss(maps: &HeadMaps, truth: &[Vec<TrueBox>], spec: &ModelSpec, config: &RunConfig, lesson: Option<&Lesson<'_>>) -> Loss {
     let device = maps.heat_map.device();
     let labels = lesson.map_or(truth, |lesson| &lesson.labels);
     let targets = drawn(labels, spec, config, device);

@@ -29,10 +29,8 @@ pub fn encode(tensors: &Weights) -> Result<Vec<u8>, String> {
         let shape: Vec<usize> = tensor.size().iter().map(|&n| n as usize).collect();
         blobs.insert(name.as_str(), (dtype, shape, blob));
     }
-    let views: Result<Vec<_>, _> = blobs
-        .iter()
-        .map(|(name, (dtype, shape, blob))| Ok((*name, TensorView::new(*dtype, shape.clone(), blob)?)))
-        .collect();
+    let views: Result<Vec<_>, _> =
+        blobs.iter().map(|(name, (dtype, shape, blob))| Ok((*name, TensorView::new(*dtype, shape.clone(), blob)?))).collect();
     let views = views.map_err(|error: safetensors::SafeTensorError| error.to_string())?;
     safetensors::serialize(views, None).map_err(|error| error.to_string())
 }

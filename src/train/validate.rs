@@ -8,15 +8,17 @@ use tch::Device;
 use super::config::RunConfig;
 use crate::cloud::CloudError;
 use crate::cloud::columns::for_network;
-use crate::data::{DataError, Sample, Source};
+use crate::data::{DataError, Label, Sample, Source};
 use crate::device;
 use crate::eval::config::{Level, MetricsConfig};
 use crate::eval::objects::difficulty_of;
 use crate::eval::shards::Generator;
 use crate::eval::{self, EvalError, EvalFrame, GroundTruth, Metrics, ObjectType, Prediction};
+use crate::geometry::Box3d;
 use crate::model::params::Weights;
 use crate::model::spec::ModelSpec;
 use crate::pipeline::{Pipeline, PipelineError, PipelineOptions, Precision};
+use crate::postprocess::Detection;
 
 /// The metric that the best model has most of.
 const MAPH_L2: &str = "maph_l2";
@@ -75,33 +77,54 @@ pub fn validate(
         let sample = source.load(0, frame_idx * source.len() / n_frames)?;
         let cloud = for_network(&sample.cloud, &spec.input)?;
         let detections = pipeline.process(&cloud)?.detections;
-        let type_of = |class: &str| ObjectType::KNOWN.into_iter().find(|t| t.name() == format!("TYPE_{}", class.to_uppercase()));
-        let predictions = detections.iter().filter_map(|d| {
-            let object_type = type_of(&spec.classes[d.class_idx])?;
-            Some(Prediction { box3d: d.box3d, object_type, score: d.score, overlaps_no_label_zone: false })
-        });
-        frames.push(EvalFrame { predictions: predictions.collect(), ground_truths: truths(&sample, type_of) });
+        frames.push(EvalFrame { predictions: predictions(&detections, spec), ground_truths: truths(&sample, spec, config) });
     }
     let metrics = eval::measure(&frames, &MetricsConfig::leaderboard())?;
     Ok((named(&metrics), start.elapsed().as_secs_f64()))
 }
 
-fn truths(sample: &Sample, type_of: impl Fn(&str) -> Option<ObjectType>) -> Vec<GroundTruth> {
-    let truth = |label: &crate::data::Label| {
+/// Whether the middle of a box lies in the model's range, which may be smaller than the sensor's: nobody can find the others.
+fn in_range(box3d: &Box3d, spec: &ModelSpec) -> bool {
+    let [x, y, _] = box3d.center.map(|value| value as f32);
+    let [x_min, y_min, _, x_max, y_max, _] = spec.grid.range;
+    (x_min..=x_max).contains(&x) && (y_min..=y_max).contains(&y)
+}
+
+fn predictions(detections: &[Detection], spec: &ModelSpec) -> Vec<Prediction> {
+    let prediction = |d: &Detection| {
+        let object_type = type_of(spec.classes.get(d.class_idx)?)?;
+        Some(Prediction { box3d: d.box3d, object_type, score: d.score, overlaps_no_label_zone: false })
+    };
+    detections.iter().filter(|d| in_range(&d.box3d, spec)).filter_map(prediction).collect()
+}
+
+fn truths(sample: &Sample, spec: &ModelSpec, config: &RunConfig) -> Vec<GroundTruth> {
+    let truth = |label: &Label| {
         Some(GroundTruth {
             box3d: label.box3d,
-            object_type: type_of(&label.class)?,
+            object_type: type_of(config.class_names.get(&label.class).unwrap_or(&label.class))?,
             difficulty: difficulty_of(label.difficulty, label.n_points.unwrap_or(u32::MAX))?,
             speed_mps: label.velocity_mps.unwrap_or_default(),
         })
     };
-    sample.labels.iter().flatten().filter_map(truth).collect()
+    sample.labels.iter().flatten().filter(|label| in_range(&label.box3d, spec)).filter_map(truth).collect()
 }
 
+/// The metric's type of a class of the model.
+fn type_of(class: &str) -> Option<ObjectType> {
+    ObjectType::KNOWN.into_iter().find(|t| t.name() == format!("TYPE_{}", class.to_uppercase()))
+}
+
+/// The headline and what it is the mean of.
 fn named(metrics: &Metrics) -> BTreeMap<String, f64> {
-    let by_type = metrics.breakdowns.iter().filter(|b| b.generator == Generator::ObjectType);
-    let single = by_type.flat_map(|b| [(format!("ap_{}", b.name), f64::from(b.ap)), (format!("aph_{}", b.name), f64::from(b.aph))]);
-    let mean = metrics.mean_aph_level_2().map(|value| (MAPH_L2.to_owned(), f64::from(value)));
-    let _ = Level::Level2;
-    single.chain(mean).map(|(name, value)| (name.to_lowercase(), value)).collect()
+    let mut named = BTreeMap::new();
+    named.extend(metrics.mean_aph_level_2().map(|value| (MAPH_L2.to_owned(), f64::from(value))));
+    for b in metrics.breakdowns.iter().filter(|b| b.generator == Generator::ObjectType) {
+        let class = ObjectType::KNOWN[b.shard].name().trim_start_matches("TYPE_").to_lowercase();
+        if b.shard != ObjectType::Sign as usize - 1 && b.level == Level::Level2 {
+            named.insert(format!("ap_l2_{class}"), f64::from(b.ap));
+            named.insert(format!("aph_l2_{class}"), f64::from(b.aph));
+        }
+    }
+    named
 }

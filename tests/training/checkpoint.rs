@@ -8,13 +8,7 @@ use pivotal::train::checkpoint::{self, CheckpointError, FORMAT, State};
 use tch::{Kind, Tensor};
 
 fn state(step: u64) -> State {
-    State {
-        format: FORMAT,
-        step,
-        run_sha256: "ab".repeat(32),
-        n_threads: 2,
-        device: "cpu".to_owned(),
-    }
+    State { format: FORMAT, step, run_sha256: "ab".repeat(32), n_threads: 2, device: "cpu".to_owned() }
 }
 
 fn tensors(step: u64) -> Weights {
@@ -48,7 +42,8 @@ fn checkpoint_reads_back_bit_for_bit_and_only_the_newest_are_kept() {
         assert_eq!((read.tensors[name].kind(), read.tensors[name].size()), (tensor.kind(), tensor.size()), "{name}");
         assert!(read.tensors[name].equal(tensor), "{name}");
     }
-    let bits = |weights: &Weights| Vec::<f32>::try_from(&weights["weights/a"]).unwrap().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    let bits =
+        |weights: &Weights| Vec::<f32>::try_from(&weights["weights/a"]).unwrap().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&read.tensors), bits(&expected));
 }
 

@@ -115,9 +115,9 @@ fn exit_code(error: &TrainError) -> u8 {
     match error {
         TrainError::Config(ConfigError::Read { .. }) => 1,
         TrainError::Config(_) => EXIT_USAGE,
-        TrainError::Run(RunError::NotARun { .. } | RunError::Exists { .. } | RunError::Busy { .. } | RunError::Different { .. }) => {
-            EXIT_USAGE
-        }
+        TrainError::Run(
+            RunError::NotARun { .. } | RunError::Exists { .. } | RunError::Busy { .. } | RunError::Different { .. },
+        ) => EXIT_USAGE,
         TrainError::NonFinite { .. } => EXIT_NON_FINITE,
         TrainError::Save { .. } | TrainError::Log(_) => EXIT_DISK,
         _ => 1,
