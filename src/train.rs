@@ -121,7 +121,7 @@ pub fn train(options: &TrainOptions, stop: &AtomicBool, progress: &mut dyn FnMut
         let data_ms = millis(waiting.elapsed());
         let statistics = state.running_statistics();
         let rates = cycle.at(step);
-        let gradient = match guarded(|| step::gradient(&mut state, &setup.spec, config, setup.teaching.as_mut(), &batch))? {
+        let gradient = match guarded(|| step::gradient(&mut state, &setup.spec, config, setup.teaching.as_ref(), &batch))? {
             Err(StepError::NonFinite(what)) => {
                 state.restore_running_statistics(&statistics);
                 let kept = failure::keep(&run, &place.at(&setup, step), &state.to_tensors(), &batch, &what)?;

@@ -1,8 +1,10 @@
 //! The one integration crate: each further one would link libtorch again.
 #![allow(clippy::unwrap_used)]
 
+mod augment;
 mod bag;
 mod cloud;
+mod distill;
 mod docs;
 mod eval;
 mod import;

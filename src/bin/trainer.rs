@@ -2,10 +2,12 @@
 
 mod trainer {
     pub mod convert;
+    pub mod eval;
     // The end of a process that still has a thread in libtorch, as `detector_node` has it.
     #[path = "../detector_node/exit.rs"]
     pub mod exit;
     pub mod import;
+    pub mod inspect;
     pub mod metrics;
     pub mod parity;
     pub mod profile;
@@ -29,11 +31,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Eval(eval::EvalArgs),
     Metrics(metrics::MetricsArgs),
     Parity(parity::ParityArgs),
     Profile(profile::ProfileArgs),
     Import(import::ImportArgs),
     Convert(convert::ConvertArgs),
+    Inspect(inspect::InspectArgs),
     Synth(synth::SynthArgs),
     Train(train::TrainArgs),
     Untrained(specs::UntrainedArgs),
@@ -42,11 +46,13 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Eval(args) => eval::run(&args),
         Command::Metrics(args) => metrics::run(&args),
         Command::Parity(args) => parity::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Synth(args) => synth::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Untrained(args) => specs::untrained(&args),

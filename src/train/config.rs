@@ -296,8 +296,11 @@ impl RunConfig {
             add(section, result);
         }
         if !self.model.is_empty() {
-            let n_classes = self.spec()?.classes.len();
-            add("distill", self.distill.as_ref().map_or(Ok(()), |distill| distill.check(n_classes)));
+            let classes = self.spec()?.classes;
+            add("distill", self.distill.as_ref().map_or(Ok(()), |distill| distill.check(classes.len())));
+            for (from, to) in self.class_names.iter().filter(|(_, to)| !classes.contains(to)) {
+                problems.push(format!("class_names.{from} = {to}: must be one of {}", classes.join(", ")));
+            }
         }
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Values { origin: origin.to_owned(), problems }) }
     }

@@ -8,13 +8,13 @@ use super::log::LogError;
 use super::run::RunError;
 use super::state::StateError;
 use super::step::{NonFinite, StepError};
-use super::teaching::TeachingError;
 use super::validate::ValidateError;
 use crate::data::batch::{Batch, BatchError, PlanError};
 use crate::data::loader::LoaderError;
 use crate::data::prepare::PrepareError;
 use crate::device::DeviceError;
 use crate::distill::inherit::InheritError;
+use crate::distill::source::TeachingError;
 use crate::model::directory::DirectoryError;
 
 /// Why a run cannot begin or go on.
@@ -29,6 +29,9 @@ pub enum TrainError {
     /// The folder.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// Settings that cannot be written down.
+    #[error("settings as JSON: {0}")]
+    Json(#[from] serde_json::Error),
     /// The teacher.
     #[error(transparent)]
     Teaching(#[from] TeachingError),

@@ -59,7 +59,7 @@ pub struct RunRecord {
     pub data: Fingerprint,
     /// What is evaluated on.
     pub validation: Option<Fingerprint>,
-    /// SHA-256 of the teacher's weights, or of the dump that stands for it.
+    /// SHA-256 of the teacher's weights, or what a dump says of its teacher.
     pub teacher: Option<String>,
     /// SHA-256 of the weights the student inherits from.
     pub inherited: Option<String>,

@@ -17,7 +17,9 @@ use crate::data::batch::PillarPlan;
 use crate::data::loader::{Loader, Order, Span};
 use crate::data::prepare::{Augmenter, ClassMap, Preparation};
 use crate::data::statistics::DataStatistics;
+use crate::distill::dump::DumpData;
 use crate::distill::inherit::inherit;
+use crate::distill::source::TeacherSource;
 use crate::model::directory;
 use crate::model::params::Weights;
 use crate::model::spec::ModelSpec;
@@ -73,12 +75,20 @@ impl Setup {
         let config = &options.config;
         config.check("configuration")?;
         let spec = config.spec()?;
-        let teaching = config.distill.as_ref().map(|distill| Teaching::open(distill, &spec, device)).transpose()?;
         let (first_weights, inherited) = first_weights(config, &spec)?;
         let classes = ClassMap::new(&spec.classes, &config.class_names)?;
         let augmenter = Augmenter::new(&config.augment, &classes, &spec.input)?;
         let gt_database = augmenter.sampler().map(|sampler| sampler.database().sha256().to_owned());
-        let plan = PillarPlan::new(&spec, teaching.as_ref().map(Teaching::spec))?;
+        let data = options.data.fingerprint();
+        let teaching = match &config.distill {
+            None => None,
+            Some(distill) => {
+                let (database, range) = (gt_database.as_deref(), spec.grid.range);
+                let frames = DumpData::new(data.clone(), config.data_seed, &config.augment, database, &spec.input, range)?;
+                Some(Teaching { config: distill.clone(), source: TeacherSource::open(distill, &spec, &frames, device)? })
+            }
+        };
+        let plan = PillarPlan::new(&spec, teaching.as_ref().and_then(|teaching| teaching.source.spec()))?;
         let preparation = Preparation {
             input: spec.input.clone(),
             grid: spec.grid(),
@@ -93,9 +103,9 @@ impl Setup {
             config: config.clone(),
             spec: spec.clone(),
             n_frames: options.data.len() as u64,
-            data: options.data.fingerprint(),
+            data,
             validation: options.validation.as_ref().map(|source| source.fingerprint()),
-            teacher: teaching.as_ref().map(|teaching| teaching.sha256().to_owned()),
+            teacher: teaching.as_ref().map(|teaching| teaching.source.identity().to_owned()),
             inherited,
             gt_database,
         };

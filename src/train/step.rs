@@ -10,8 +10,9 @@ use super::config::RunConfig;
 use super::loss::{detection_loss, probabilities};
 use super::state::TrainingState;
 use super::targets::{Targets, TrueBox, draw_targets};
-use super::teaching::{Teaching, TeachingError};
+use super::teaching::{Lesson, Teaching};
 use crate::data::batch::Batch;
+use crate::distill::source::TeachingError;
 use crate::distill::{StudentMaps, distill_loss};
 use crate::model::center_head::HeadMaps;
 use crate::model::layers::Mode;
@@ -79,7 +80,7 @@ pub fn gradient(
     state: &mut TrainingState,
     spec: &ModelSpec,
     config: &RunConfig,
-    teaching: Option<&mut Teaching>,
+    teaching: Option<&Teaching>,
     batch: &Batch,
 ) -> Result<Gradient, StepError> {
     let start = Instant::now();
@@ -110,19 +111,6 @@ pub fn gradient(
     }
     let ms = [("teacher", teacher_ms), ("student", millis(start.elapsed()))];
     Ok(Gradient { losses, norm, ms: ms.map(|(name, ms)| (name.to_owned(), ms)).into() })
-}
-
-/// What the teacher has to say about a batch.
-#[derive(Debug)]
-pub struct Lesson<'a> {
-    /// Settings of the distillation.
-    pub config: &'a crate::distill::DistillConfig,
-    /// Labels of the student, the teacher's among them where wanted.
-    pub labels: Vec<Vec<TrueBox>>,
-    /// Raw maps.
-    pub output: crate::distill::teacher::TeacherOutput,
-    /// The true boxes alone, on the teacher's grid.
-    pub targets: Targets,
 }
 
 /// The loss of a batch: detection, and distillation where there is a teacher.

@@ -68,8 +68,12 @@ impl Bench {
 
     /// `trainer train` with everything that all tests share, and more arguments separated by blanks.
     fn train(&self, run: &str, more: &str) -> Command {
+        self.train_on("cpu", DATA, run, more)
+    }
+
+    fn train_on(&self, device: &str, data: &str, run: &str, more: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_trainer"));
-        command.args(["train", "--device", "cpu", "--data", DATA, "--config"]).arg(self.path("run.yaml"));
+        command.args(["train", "--device", device, "--data", data, "--config"]).arg(self.path("run.yaml"));
         command.arg("--out").arg(self.path(run)).args(more.split_whitespace());
         command
     }
@@ -234,11 +238,11 @@ fn finished_run_is_left_alone_and_its_model_says_where_it_comes_from() {
 }
 
 fn validated_names() -> [&'static str; 3] {
-    ["maph_l2", "aph_l2_vehicle", "ap_l2_cyclist"]
+    ["maph_l2", "aph_l2_Vehicle", "ap_l2_Cyclist"]
 }
 
-/// Arguments, exit code, what is said.
-type Refusal = (&'static str, i32, &'static str);
+/// Device, data, more arguments, exit code, what is said.
+type Refusal = (&'static str, &'static str, &'static str, i32, &'static str);
 
 #[test]
 fn run_that_cannot_begin_or_go_on_says_why() {
@@ -246,25 +250,19 @@ fn run_that_cannot_begin_or_go_on_says_why() {
     bench.finished("run", "--set epochs=1");
     fs::create_dir(bench.path("thesis")).unwrap();
     fs::write(bench.path("thesis/chapter.tex"), "").unwrap();
+    let other_data = "synth:seed=9,drives=2,frames=8,sensor=spinning16";
     let refusals: [Refusal; 7] = [
-        ("--set epochs=1", 2, "holds a run; add --resume to go on with it, or choose another folder"),
-        ("--resume --set epochs=1 --set schedule.peak_lr=0.5", 2, "schedule.peak_lr: was 0.003, is 0.5"),
-        ("--resume --set epochs=1 --data synth:seed=9,drives=2,frames=8,sensor=spinning16", 2, "data: was "),
-        ("--set epoch=1", 2, "there is no key `epoch`"),
-        ("--set loader.batch_size=0", 2, "loader.batch_size = 0: 1 to 1024"),
-        ("--device gpu", 1, "must be `auto`, `cpu` or `cuda:N`"),
-        ("--val nowhere", 1, "--val: nowhere"),
+        ("cpu", DATA, "--set epochs=1", 2, "holds a run; add --resume to go on with it, or choose another folder"),
+        ("cpu", DATA, "--resume --set epochs=1 --set schedule.peak_lr=0.5", 2, "schedule.peak_lr: was 0.003, is 0.5"),
+        ("cpu", other_data, "--resume --set epochs=1", 2, "data: was "),
+        ("cpu", DATA, "--set epoch=1", 2, "there is no key `epoch`"),
+        ("cpu", DATA, "--set loader.batch_size=0", 2, "loader.batch_size = 0: 1 to 1024"),
+        ("gpu", DATA, "", 1, "must be `auto`, `cpu` or `cuda:N`"),
+        ("cpu", DATA, "--val nowhere", 1, "--val: nowhere"),
     ];
-    for (arguments, code, said) in refusals {
-        let mut command = bench.train("run", "");
-        if let Some((_, data)) = arguments.split_once("--data ") {
-            command = Command::new(env!("CARGO_BIN_EXE_trainer"));
-            command.args(["train", "--device", "cpu", "--data", data, "--config"]).arg(bench.path("run.yaml"));
-            command.arg("--out").arg(bench.path("run"));
-        }
-        let arguments = arguments.split_once("--data ").map_or(arguments, |(before, _)| before);
-        let output = command.args(arguments.split_whitespace()).output().unwrap();
-        assert!(output.status.code() == Some(code) && text(&output).contains(said), "{arguments}: {}", text(&output));
+    for (device, data, more, code, said) in refusals {
+        let output = bench.train_on(device, data, "run", more).output().unwrap();
+        assert!(output.status.code() == Some(code) && text(&output).contains(said), "{more}: {}", text(&output));
     }
     let output = bench.train("thesis", "").output().unwrap();
     assert!(output.status.code() == Some(2) && text(&output).contains("is not empty and holds no run"), "{}", text(&output));
@@ -349,24 +347,22 @@ fn network_learns_a_few_frames_by_heart() {
     let bench = Bench::new();
     let data = "synth:seed=3,drives=1,frames=2,sensor=spinning16";
     let still = "--set augment.flip_x_probability=0 --set augment.flip_y_probability=0 --set augment.rotation_rad=null \
-                 --set augment.scaling=null --set loader.batch_size=2 --set epochs=150 --set validation.every_epochs=0 \
+                 --set augment.scaling=null --set loader.batch_size=2 --set epochs=300 --set validation.every_epochs=0 \
                  --set checkpoints.every_steps=1000 --set log_every_steps=10 --set ema_decay=0 --set schedule.peak_lr=0.02";
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trainer"));
-    command.args(["train", "--device", "cpu", "--data", data, "--val", data, "--config"]).arg(bench.path("run.yaml"));
-    let output = command.arg("--out").arg(bench.path("heart")).args(still.split_whitespace()).output().unwrap();
+    let output = bench.train_on("cpu", data, "heart", &format!("--val {data} {still}")).output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
-    let losses: Vec<f64> = bench
-        .log("heart")
-        .into_iter()
-        .filter_map(|(_, _, entry)| match entry {
-            Entry::Step(step) => Some(step.loss["total"]),
-            Entry::Validation { .. } => None,
-        })
-        .collect();
+    let losses: Vec<f64> = bench.log("heart").iter().filter_map(|(_, _, entry)| loss(entry)).collect();
     let (first, last) = (losses[0], losses[losses.len() - 1]);
-    assert!(last < first / 10.0, "{losses:?}");
+    assert!(last < first / 100.0, "{losses:?}");
     let metrics = directory::load(&bench.path("heart").join("model")).unwrap().provenance.metrics;
-    assert!(metrics["aph_l2_vehicle"] > 0.9, "{metrics:?}");
+    assert!(metrics["aph_l2_Vehicle"] > 0.95, "{metrics:?}");
+}
+
+fn loss(entry: &Entry) -> Option<f64> {
+    match entry {
+        Entry::Step(step) => Some(step.loss["total"]),
+        Entry::Validation { .. } => None,
+    }
 }
 
 #[test]
@@ -387,10 +383,10 @@ fn distilled_run_logs_its_terms_and_without_them_equals_the_plain_run() {
         |parts: &str| format!("--set epochs=1 --set distill={{teacher:{{from:{{model:{}}}}},{parts}}}", teacher.display());
 
     let plain = bench.finished("plain", "--set epochs=1");
-    let without = bench.finished("without", &distill("logit:null,label:null,inherit:null"));
+    let without = bench.finished("without", &distill(r#""logit":null,"label":null,"inherit":null"#));
     assert_eq!(without, plain);
 
-    bench.finished("all", &distill("regression_weight:0.2"));
+    bench.finished("all", &distill(r#""regression_weight":0.2"#));
     let (_, _, Entry::Step(step)) = &bench.log("all")[0] else { panic!("a step") };
     let terms: Vec<_> = step.loss.keys().map(String::as_str).collect();
     assert_eq!(terms, ["heat_map", "kd_heat_map", "kd_regression", "regression", "total"]);

@@ -1,6 +1,8 @@
 //! `trainer convert`: one file per kind of conversion.
 
 mod cache;
+mod foreign;
+mod gt_database;
 
 use std::process::ExitCode;
 
@@ -16,12 +18,18 @@ pub struct ConvertArgs {
 #[derive(Subcommand)]
 enum What {
     Cache(cache::CacheArgs),
+    GtDatabase(gt_database::GtDatabaseArgs),
     Waymo(cache::WaymoArgs),
+    Kitti(foreign::KittiArgs),
+    Nuscenes(foreign::NuscenesArgs),
 }
 
 pub fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     match &args.what {
         What::Cache(args) => cache::run(args),
+        What::GtDatabase(args) => gt_database::run(args),
         What::Waymo(args) => cache::run_waymo(args),
+        What::Kitti(args) => foreign::kitti(args),
+        What::Nuscenes(args) => foreign::nuscenes(args),
     }
 }

@@ -56,7 +56,7 @@ pub struct TrainingRecord {
     pub data: Fingerprint,
     /// What the metrics were measured on.
     pub validation: Option<Fingerprint>,
-    /// SHA-256 of the teacher's weights or dump.
+    /// SHA-256 of the teacher's weights, or what a dump says of its teacher.
     pub teacher: Option<String>,
     /// SHA-256 of the weights that were inherited from.
     pub inherited: Option<String>,
