@@ -22,5 +22,6 @@ mod support;
 mod synth;
 mod tidy;
 mod train_parts;
+mod training;
 mod transport;
 mod waymo;
