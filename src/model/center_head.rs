@@ -74,11 +74,6 @@ impl CenterHead {
 
 impl Branch {
     fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
-<<<<<<< HEAD
         conv3x3(&self.hidden.forward(x, mode), &self.weight, Some(&self.bias), 1)
-=======
-        let (weight, bias) = (self.weight.to_kind(x.kind()), self.bias.to_kind(x.kind()));
-        self.hidden.forward(x, mode).conv2d(&weight, Some(&bias), [1, 1], [1, 1], [1, 1], 1)
->>>>>>> dev
     }
 }

@@ -106,14 +106,9 @@ pub struct ConvNormRelu {
 
 impl ConvNormRelu {
     /// # Shapes
-    /// - `x`: `[B, Cin, H, W]` to `[B, Cout, H / stride, W / stride]`, in the arithmetic of `x`
+    /// - `x`: `[B, Cin, H, W]` to `[B, Cout, H / stride, W / stride]`
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
-<<<<<<< HEAD
         let x = conv3x3(x, &self.weight, self.bias.as_ref(), self.stride);
-=======
-        let bias = self.bias.as_ref().map(|bias| bias.to_kind(x.kind()));
-        let x = x.conv2d(&self.weight.to_kind(x.kind()), bias.as_ref(), [self.stride, self.stride], [1, 1], [1, 1], 1);
->>>>>>> dev
         self.norm.forward(&x, mode).relu()
     }
 }
@@ -132,7 +127,7 @@ pub struct DeconvNormRelu {
 
 impl DeconvNormRelu {
     /// # Shapes
-    /// - `x`: `[B, Cin, H, W]` to `[B, Cout, H * stride, W * stride]`, in the arithmetic of `x`
+    /// - `x`: `[B, Cin, H, W]` to `[B, Cout, H * stride, W * stride]`
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         let stride = [self.stride, self.stride];
         let x = x.conv_transpose2d(&self.weight.to_kind(x.kind()), None::<&Tensor>, stride, [0, 0], [0, 0], 1, [1, 1]);
