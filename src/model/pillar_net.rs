@@ -1,7 +1,6 @@
 //! CP-Pillar and its students, layer by layer as the reference runs them. Training and parity use this one; the node uses
 //! [`super::fused`], which must agree with it.
 
-use tch::{Kind, Tensor};
 
 use tch::Kind;
 
