@@ -3,6 +3,7 @@
 mod forward;
 mod losses;
 mod optimizer;
+mod parity;
 mod targets;
 
 use pivotal::model::expected_params;
