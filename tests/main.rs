@@ -3,6 +3,7 @@
 
 mod augment;
 mod bag;
+mod cache;
 mod cloud;
 mod distill;
 mod docs;
