@@ -34,8 +34,8 @@ fn events(bytes: &[u8]) -> Vec<Event> {
 }
 
 #[test]
-fn event_file_holds_the_records_that_tensorflow_would_write() {
-    // TensorFlow 2.15: `tf.io.TFRecordWriter` over `Event(wall_time=1.5, file_version="brain.Event:2")`.
+fn event_file_begins_as_tensorboard_would_begin_it() {
+    // TensorBoard 2.21.0: `Event(wall_time=1.5, file_version="brain.Event:2").SerializeToString()`. Its EventAccumulator reads our files.
     let folder = tempfile::tempdir().unwrap();
     drop(Log::open(folder.path(), 0).unwrap());
     let first = &events(&fs::read(folder.path().join(EVENTS_FILE)).unwrap())[0];
