@@ -4,6 +4,7 @@
 mod bag;
 mod cloud;
 mod docs;
+mod doctor;
 mod eval;
 mod import;
 mod msgs;

@@ -11,7 +11,7 @@ use crate::data::Sample;
 use crate::geometry::{Box3d, wrap_angle};
 
 /// Boxes of a frame that are looked at: the nearest, which have the most points.
-const MAX_BOXES_PER_FRAME: usize = 40;
+const MAX_BOXES_PER_FRAME: usize = 25;
 const MAX_RANGE_M: f64 = 60.0;
 /// A box has a say in a comparison when both versions together hold this many points.
 const MIN_POINTS: usize = 5;
@@ -21,9 +21,9 @@ const MIN_BOXES: usize = 5;
 const MIN_GAIN: f64 = 0.2;
 /// Changes that are wrong at the same time.
 const MAX_CHANGES: usize = 3;
-/// Offsets tried along each axis.
+/// Largest offset tried along each axis, and the steps up to it along x, y and z: heights tell more exactly.
 const OFFSETS_M: f64 = 4.0;
-const OFFSET_STEP_M: f64 = 0.1;
+const OFFSET_STEPS_M: [f64; 3] = [0.25, 0.25, 0.1];
 /// A change that moves a box by less says nothing about it.
 const SAME_PLACE_M: f64 = 0.05;
 const SAME_YAW_RAD: f64 = 0.1;
@@ -40,6 +40,8 @@ struct View<'a> {
     sample: &'a Sample,
     scene: Scene,
     boxes: Vec<Box3d>,
+    /// Points above ground in each of them.
+    counts: Vec<usize>,
 }
 
 /// Every check of this file.
@@ -57,6 +59,7 @@ pub fn check(frames: &Frames, findings: &mut Vec<Finding>) {
         let Some(change) = change else { break };
         for view in &mut views {
             view.boxes = view.boxes.iter().map(|b| (change.apply)(view.sample, b)).collect();
+            view.counts = view.boxes.iter().map(|b| view.scene.count_above_ground(b)).collect();
         }
         found.push((change, gain));
     }
@@ -83,25 +86,30 @@ fn view(sample: &Sample) -> Option<View<'_>> {
         labels.iter().map(|label| label.box3d).filter(|b| b.to_row().iter().all(|v| v.is_finite())).collect();
     boxes.sort_by(|a, b| a.range().total_cmp(&b.range()));
     boxes.truncate(MAX_BOXES_PER_FRAME);
-    (!boxes.is_empty()).then(|| View { sample, scene: Scene::new(&sample.cloud), boxes })
+    if boxes.is_empty() {
+        return None;
+    }
+    let scene = Scene::new(&sample.cloud);
+    let counts = boxes.iter().map(|b| scene.count_above_ground(b)).collect();
+    Some(View { sample, scene, boxes, counts })
 }
 
 /// Boxes with enough points, and the points of all.
 fn held(views: &[View<'_>]) -> [usize; 2] {
-    let counts = views.iter().flat_map(|view| view.boxes.iter().map(|b| view.scene.count(b)[1]));
-    counts.fold([0, 0], |[n_boxes, n_points], n| [n_boxes + usize::from(n >= MIN_POINTS), n_points + n])
+    let counts = views.iter().flat_map(|view| &view.counts);
+    counts.fold([0, 0], |[n_boxes, n_points], n| [n_boxes + usize::from(*n >= MIN_POINTS), n_points + n])
 }
 
 /// How much more boxes hold after a change, -1 to 1, over those that it moves; `None` where too few can be compared.
 fn gain(views: &[View<'_>], change: &Change) -> Option<f64> {
     let mut gains = Vec::new();
     for view in views {
-        for before in &view.boxes {
+        for (before, &n_before) in view.boxes.iter().zip(&view.counts) {
             let after = (change.apply)(view.sample, before);
             if is_same(before, &after) || (before.range() > MAX_RANGE_M && after.range() > MAX_RANGE_M) {
                 continue;
             }
-            let [n_before, n_after] = [before, &after].map(|b| view.scene.count(b)[1]);
+            let n_after = view.scene.count_above_ground(&after);
             if n_before + n_after >= MIN_POINTS {
                 gains.push((n_after as f64 - n_before as f64) / (n_after + n_before) as f64);
             }
@@ -181,15 +189,15 @@ fn changes(views: &[View<'_>]) -> Vec<Change> {
         |sample, b| from_world(sample, b),
     );
     for (axis, name) in ["x", "y", "z"].into_iter().enumerate() {
-        let steps = (OFFSETS_M / OFFSET_STEP_M).round() as i32;
+        let steps = (OFFSETS_M / OFFSET_STEPS_M[axis]).round() as i32;
         for step in (-steps..=steps).filter(|step| *step != 0) {
-            let offset_m = f64::from(step) * OFFSET_STEP_M;
+            let offset_m = f64::from(step) * OFFSET_STEPS_M[axis];
             let mut by = [0.0; 3];
             by[axis] = offset_m;
             changes.push(Change {
-                what: format!("moving labels by {offset_m:+.1} m along {name}"),
+                what: format!("moving labels by {offset_m:+.2} m along {name}"),
                 advice: format!(
-                    "add {offset_m:+.1} m to {name} of the labels, or bring both into one frame (`target_frame=`): label and cloud \
+                    "add {offset_m:+.2} m to {name} of the labels, or bring both into one frame (`target_frame=`): label and cloud \
                      frames are that far apart, as a sensor is from the vehicle's origin"
                 ),
                 apply: Box::new(move |_, b| moved(b, by)),
