@@ -13,11 +13,15 @@ mod combine;
 pub mod gt_database;
 pub mod gt_sampling;
 mod inside;
+pub mod inspect;
+pub mod kitti;
 pub mod labels;
 pub mod loader;
+pub mod nuscenes;
 mod open;
 mod options;
 pub mod prepare;
+mod recorder;
 pub mod sidecar;
 pub mod statistics;
 pub mod synth;
@@ -28,6 +32,7 @@ pub use bag_drive::SIDECAR_NAME;
 pub use combine::{Joined, Renamed, Subset, is_val_drive};
 pub use open::{DataConfig, open};
 pub use options::{BagOptions, LabelChoice, Side, SourceConfig, option_table};
+pub use recorder::Converted;
 
 use std::fmt;
 
@@ -36,6 +41,7 @@ use sha2::{Digest, Sha256};
 
 use crate::cloud::PointCloud;
 use crate::geometry::Box3d;
+use crate::time::Stamp;
 
 /// Names a frame; stable over runs and machines, so that random choices, caches and teacher dumps can be tied to it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -105,6 +111,11 @@ pub trait Source: Send + Sync + fmt::Debug {
 
     /// What the frames are made from, in words, and a hash that changes when they do (for provenance and resuming).
     fn fingerprint(&self) -> Fingerprint;
+
+    /// Stamp of a frame where the source knows it without loading the frame.
+    fn stamp(&self, _index: usize) -> Option<Stamp> {
+        None
+    }
 
     /// What is odd in the source though its frames can be used: damage, labels without a cloud, repeated stamps.
     fn findings(&self) -> Vec<Finding> {

@@ -50,6 +50,17 @@ pub struct BirdseyeOptions {
     pub colour_by: ColourBy,
     /// Values at the two ends of the colour bar, in the unit of `colour_by`; see [`value_span`].
     pub span: [f32; 2],
+    /// What is written beside the solid boxes.
+    pub box_text: BoxText,
+}
+
+/// What is written beside a box.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BoxText {
+    /// How sure the detector is.
+    Score,
+    /// Name of the class.
+    Class,
 }
 
 /// What the colour of a point means.
@@ -135,7 +146,7 @@ pub fn render_birdseye(scene: &Scene<'_>, options: &BirdseyeOptions) -> Result<P
     points::draw_points(&mut map, scene.cloud, &projection, &style, options)?;
     surround::draw_ring_labels(&mut map, &projection, &style);
     surround::draw_ego(&mut map, &projection, &style);
-    let outside = boxes::draw_boxes(&mut map, scene, &projection, &style);
+    let outside = boxes::draw_boxes(&mut map, scene, &projection, &style, options.box_text);
     surround::compose(&map, scene, options, &projection, &style, outside)
 }
 

@@ -1,6 +1,8 @@
 //! Frames by index from everything that `--data` takes.
 
 mod bags;
+mod convert;
+mod inspect;
 mod open;
 mod recorded;
 

@@ -3,6 +3,7 @@
 mod trainer {
     pub mod convert;
     pub mod import;
+    pub mod inspect;
     pub mod metrics;
     pub mod parity;
     pub mod profile;
@@ -30,6 +31,7 @@ enum Command {
     Profile(profile::ProfileArgs),
     Import(import::ImportArgs),
     Convert(convert::ConvertArgs),
+    Inspect(inspect::InspectArgs),
     Synth(synth::SynthArgs),
     Untrained(specs::UntrainedArgs),
     Specs(specs::SpecsArgs),
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::Profile(args) => profile::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Synth(args) => synth::run(&args),
         Command::Untrained(args) => specs::untrained(&args),
         Command::Specs(args) => specs::list(&args),

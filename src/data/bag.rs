@@ -15,6 +15,7 @@ use crate::cloud::{InputSpec, IntensityMode, PointCloud};
 use crate::msgs::cdr;
 use crate::msgs::sensor_msgs::PointCloud2Ref;
 use crate::msgs::vision_msgs::Detection3DArray;
+use crate::time::Stamp;
 
 /// Bags, each a drive. They are read once when opened, for the places of their messages; frames are then read on demand.
 ///
@@ -99,6 +100,11 @@ impl Source for BagSource {
         let world = self.options.world_frame.clone().or_else(|| drive.tf.still_frame_above(&place.frame_id));
         let world_from_cloud = world.and_then(|world| drive.tf.lookup(&world, &cloud.frame_id, cloud.stamp).ok());
         Ok(Sample { id, cloud, labels, in_no_label_zone: Vec::new(), world_from_cloud })
+    }
+
+    fn stamp(&self, index: usize) -> Option<Stamp> {
+        let (drive, frame) = self.at(index);
+        Some(drive.clouds[frame].stamp)
     }
 
     fn fingerprint(&self) -> Fingerprint {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sha2::{Digest, Sha256};
 
 use super::{DataError, Finding, Fingerprint, Sample, SampleId, Source, sha256_of};
+use crate::time::Stamp;
 
 /// Several sources one after the other.
 #[derive(Debug)]
@@ -55,6 +56,11 @@ impl Source for Joined {
         part.load(epoch, index)
     }
 
+    fn stamp(&self, index: usize) -> Option<Stamp> {
+        let (part, index) = self.at(index);
+        part.stamp(index)
+    }
+
     fn fingerprint(&self) -> Fingerprint {
         let prints: Vec<_> = self.parts.iter().map(|part| part.fingerprint()).collect();
         let hashes: Vec<Vec<u8>> = prints.iter().map(|print| print.sha256.clone().into_bytes()).collect();
@@ -102,6 +108,10 @@ impl Source for Subset {
 
     fn load(&self, epoch: u64, index: usize) -> Result<Sample, DataError> {
         self.inner.load(epoch, self.kept[index])
+    }
+
+    fn stamp(&self, index: usize) -> Option<Stamp> {
+        self.inner.stamp(self.kept[index])
     }
 
     fn fingerprint(&self) -> Fingerprint {
@@ -159,6 +169,10 @@ impl Source for Renamed {
             labels.retain(|label| !label.class.is_empty());
         }
         Ok(sample)
+    }
+
+    fn stamp(&self, index: usize) -> Option<Stamp> {
+        self.inner.stamp(index)
     }
 
     fn fingerprint(&self) -> Fingerprint {

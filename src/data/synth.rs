@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use super::{DataError, Fingerprint, Label, Sample, SampleId, Source, sha256_of};
 use crate::synth::sensor::SensorKind;
 use crate::synth::{Drive, DriveConfig, Frame};
+use crate::time::Stamp;
 
 /// A fixed set of drives of one family.
 #[derive(Debug)]
@@ -51,6 +52,10 @@ impl Source for SynthDrives {
     fn load(&self, _epoch: u64, index: usize) -> Result<Sample, DataError> {
         let frame = self.drive(index / self.n_frames)?.frame(index % self.n_frames)?;
         Ok(sample(self.id(index), frame))
+    }
+
+    fn stamp(&self, index: usize) -> Option<Stamp> {
+        self.drive(index / self.n_frames).ok().map(|drive| drive.stamp(index % self.n_frames))
     }
 
     fn fingerprint(&self) -> Fingerprint {

@@ -33,11 +33,15 @@ pub enum Waymo {
     V2(v2::Components),
 }
 
-/// Whether a path looks like Waymo data, judged by names alone: a `*.tfrecord`, a folder of them, or a folder with a `lidar` folder
-/// of `*.parquet`.
+/// Whether a path looks like Waymo data: a `*.tfrecord` or a file that begins like one, a folder of `*.tfrecord`, or a folder with a
+/// `lidar` folder of `*.parquet`.
 pub fn recognises(path: &Path) -> bool {
     let has = |folder: &Path, extension: &str| files_in(folder, extension).is_ok_and(|files| !files.is_empty());
-    if path.is_dir() { has(path, "tfrecord") || has(&path.join("lidar"), "parquet") } else { has_extension(path, "tfrecord") }
+    if path.is_dir() {
+        has(path, "tfrecord") || has(&path.join("lidar"), "parquet")
+    } else {
+        has_extension(path, "tfrecord") || tfrecord::begins(path)
+    }
 }
 
 /// Opens one segment or a folder of them, of either version.

@@ -8,7 +8,7 @@ use crate::cloud::PointCloud;
 use crate::geometry::Box3d;
 use crate::model::spec::ModelSpec;
 use crate::postprocess::Detection;
-use crate::viz::{self, BirdseyeOptions, ColourBy, Scene, Theme, View};
+use crate::viz::{self, BirdseyeOptions, BoxText, ColourBy, Scene, Theme, View};
 
 /// Which frames are drawn and how.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +49,7 @@ impl Pictures {
             theme: options.theme,
             colour_by: options.colour_by,
             span: [0.0, 1.0],
+            box_text: BoxText::Score,
         };
         birdseye.check(&spec.input.features)?;
         Ok(Self { folder, every: options.every, class_names: spec.classes.clone(), birdseye, has_span: false })

@@ -3,10 +3,10 @@
 use embedded_graphics::mono_font::iso_8859_1::FONT_6X12;
 use tiny_skia::StrokeDash;
 
-use super::Scene;
 use super::canvas::{Canvas, polyline, stroke, text_width};
 use super::palette::{Rgb, Style};
 use super::view::Projection;
+use super::{BoxText, Scene};
 use crate::geometry::Box3d;
 
 /// Boxes with a longer edge than this many view edges are no boxes any more, and their strokes would overflow.
@@ -15,12 +15,18 @@ const MAX_EDGE_VIEWS: f64 = 4.0;
 /// A detection that was drawn.
 struct Shown {
     corners: [(f32, f32); 4],
-    score: f32,
+    text: String,
     rgb: Rgb,
 }
 
 /// Draws true boxes below detections, weak detections below strong ones; gives the number of boxes not shown.
-pub(super) fn draw_boxes(map: &mut Canvas, scene: &Scene<'_>, projection: &Projection, style: &Style) -> usize {
+pub(super) fn draw_boxes(
+    map: &mut Canvas,
+    scene: &Scene<'_>,
+    projection: &Projection,
+    style: &Style,
+    box_text: BoxText,
+) -> usize {
     let mut outside = 0;
     let dashes = StrokeDash::new(vec![5.0, 4.0], 0.0);
     for truth in scene.truth.unwrap_or_default() {
@@ -44,12 +50,16 @@ pub(super) fn draw_boxes(map: &mut Canvas, scene: &Scene<'_>, projection: &Proje
                     map.stroke(&outline, rgb, 1.0, &stroke(1.8));
                 }
                 draw_heading(map, &detection.box3d, projection, rgb, 1.8);
-                shown.push(Shown { corners, score: detection.score, rgb });
+                let text = match box_text {
+                    BoxText::Score => format!("{:.2}", detection.score),
+                    BoxText::Class => scene.class_names.get(detection.class_idx).cloned().unwrap_or_default(),
+                };
+                shown.push(Shown { corners, text, rgb });
             }
             None => outside += 1,
         }
     }
-    draw_scores(map, &shown, style);
+    draw_texts(map, &shown, style);
     outside
 }
 
@@ -63,14 +73,13 @@ fn draw_heading(map: &mut Canvas, box3d: &Box3d, projection: &Projection, rgb: R
     }
 }
 
-/// Scores right of their boxes, best first; one that would lie over a better one is left out.
-fn draw_scores(map: &mut Canvas, shown: &[Shown], style: &Style) {
+/// Texts right of their boxes, best first; one that would lie over a better one is left out.
+fn draw_texts(map: &mut Canvas, shown: &[Shown], style: &Style) {
     let mut taken: Vec<[f32; 4]> = Vec::new();
-    for Shown { corners, score, rgb } in shown.iter().rev() {
-        let text = format!("{score:.2}");
+    for Shown { corners, text, rgb } in shown.iter().rev() {
         let right = corners.iter().map(|corner| corner.0).fold(f32::NEG_INFINITY, f32::max);
         let top = corners.iter().map(|corner| corner.1).fold(f32::INFINITY, f32::min);
-        let (width, height) = (text_width(&text, &FONT_6X12) + 4.0, 12.0);
+        let (width, height) = (text_width(text, &FONT_6X12) + 4.0, 12.0);
         let left = (right + 3.0).min(map.width() - width).max(0.0).round();
         let top = (top - 2.0).min(map.height() - height).max(0.0).round();
         let label = [left, top, left + width, top + height];
@@ -79,7 +88,7 @@ fn draw_scores(map: &mut Canvas, shown: &[Shown], style: &Style) {
             .all(|other| label[0] >= other[2] || other[0] >= label[2] || label[1] >= other[3] || other[1] >= label[3]);
         if free {
             map.fill_rect(left, top, width, height, style.ground, 0.75);
-            map.text(left + 2.0, top, &text, &FONT_6X12, *rgb);
+            map.text(left + 2.0, top, text, &FONT_6X12, *rgb);
             taken.push(label);
         }
     }

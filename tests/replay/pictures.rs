@@ -3,7 +3,7 @@
 use pivotal::cloud::{Feature, PointCloud};
 use pivotal::geometry::Box3d;
 use pivotal::postprocess::Detection;
-use pivotal::viz::{BirdseyeOptions, ColourBy, Scene, Theme, View, encode_png, render_birdseye, value_span};
+use pivotal::viz::{BirdseyeOptions, BoxText, ColourBy, Scene, Theme, View, encode_png, render_birdseye, value_span};
 use tiny_skia::Pixmap;
 
 /// Rows above the map.
@@ -20,6 +20,7 @@ fn options() -> BirdseyeOptions {
         theme: Theme::Dark,
         colour_by: ColourBy::Height,
         span: [-2.0, 3.0],
+        box_text: BoxText::Score,
     }
 }
 

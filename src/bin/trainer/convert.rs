@@ -1,6 +1,7 @@
 //! `trainer convert`: one file per kind of conversion.
 
 mod cache;
+mod foreign;
 
 use std::process::ExitCode;
 
@@ -17,11 +18,15 @@ pub struct ConvertArgs {
 enum What {
     Cache(cache::CacheArgs),
     Waymo(cache::WaymoArgs),
+    Kitti(foreign::KittiArgs),
+    Nuscenes(foreign::NuscenesArgs),
 }
 
 pub fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     match &args.what {
         What::Cache(args) => cache::run(args),
         What::Waymo(args) => cache::run_waymo(args),
+        What::Kitti(args) => foreign::kitti(args),
+        What::Nuscenes(args) => foreign::nuscenes(args),
     }
 }

@@ -3,7 +3,10 @@
 //! The file is mapped, so a declared length is only ever compared with what is there. A record whose length is damaged hides
 //! where the next one begins; the index then looks for the next 12 bytes that are a length with its checksum.
 
+use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
+use std::path::Path;
 
 use super::Fault;
 
@@ -20,6 +23,13 @@ pub(super) enum Entry {
     Record(Range<usize>),
     /// It cannot be found: why.
     Damaged(String),
+}
+
+/// Whether a file begins with a length and its checksum, as no other kind of file does by chance.
+pub(super) fn begins(path: &Path) -> bool {
+    let mut header = [0; HEADER];
+    let was_read = File::open(path).and_then(|mut file| file.read_exact(&mut header)).is_ok();
+    was_read && u32_at(&header, LENGTH) == masked_crc(&header[..LENGTH])
 }
 
 /// Finds the records of a file by their lengths, without reading payloads.
