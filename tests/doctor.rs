@@ -171,7 +171,7 @@ const WARNING: Severity = Severity::Warning;
 /// Labels that do not lie on the points, by what somebody did to them.
 const MISPLACED: [Case; 18] = [
     ("yaw off by 90 degrees", |p| p.boxes(|b| turned(b, 90.0)), "alignment", ERROR, "turning yaw by 90 degrees"),
-    ("clockwise yaw", |p| p.boxes(|b| Box3d { yaw: -b.yaw, ..b }), "alignment", ERROR, "negate yaw"),
+    ("clockwise yaw", |p| p.boxes(|b| Box3d { yaw: -b.yaw, ..b }), "alignment", WARNING, "negate yaw"),
     ("yaw of a camera", |p| p.boxes(|b| Box3d { yaw: -b.yaw - 1.5707963, ..b }), "alignment", ERROR, "-yaw - pi/2"),
     ("yaw in degrees", |p| p.boxes(|b| Box3d { yaw: b.yaw.to_degrees(), ..b }), "yaw-unit", ERROR, "multiply by pi/180"),
     ("yaw in degrees, by points", |p| p.boxes(|b| Box3d { yaw: b.yaw.to_degrees(), ..b }), "alignment", ERROR, "pi/180"),
@@ -472,8 +472,8 @@ const CONFIGURATION: [Case; 18] = [
     ("high threshold", |p| p.spec.postprocess.score_threshold = 0.5, "score-threshold", WARNING, "score_threshold to 0.1"),
     ("narrow limit", |p| p.spec.postprocess.center_limit[0] = -40.0, "center-limit", WARNING, "center_limit along x"),
     (
-        "range of a fifth",
-        |p| p.spec.grid.range = [-7.68, -7.68, -2.0, 7.68, 7.68, 4.0],
+        "range of less than a half",
+        |p| p.spec.grid.range = [-30.72, -30.72, -2.0, 30.72, 30.72, 4.0],
         "boxes-out-of-range",
         WARNING,
         "boxes have their centre outside",
@@ -571,15 +571,19 @@ fn few_objects_and_renamed_classes() {
 }
 
 fn check(cases: &[Case]) {
+    let mut misses = String::new();
     for (what, break_it, check, severity, words) in cases {
         let mut patient = Patient::healthy();
         break_it(&mut patient);
         let report = patient.examine();
-        let found = report.findings.iter().find(|finding| {
+        let found = report.findings.iter().any(|finding| {
             let says = finding.measured.contains(words) || finding.advice.contains(words);
             finding.check == *check && finding.severity == *severity && says
         });
-        assert!(found.is_some(), "{what}: no {severity} [{check}] with `{words}` in\n{report}");
         assert_eq!(report.has_errors(), report.findings.iter().any(|finding| finding.severity == Severity::Error));
+        if !found {
+            misses += &format!("\n== {what}: no {severity} [{check}] with `{words}` in\n{report}");
+        }
     }
+    assert!(misses.is_empty(), "{misses}");
 }

@@ -6,8 +6,9 @@
 use std::f64::consts::{FRAC_PI_2, PI};
 
 use super::scene::Scene;
-use super::{Finding, Frames, Severity, percent};
+use super::{Finding, Frames, Severity, percent, share};
 use crate::data::Sample;
+use crate::geometry::iou::iou3d;
 use crate::geometry::{Box3d, wrap_angle};
 
 /// Boxes of a frame that are looked at: the nearest, which have the most points.
@@ -17,16 +18,19 @@ const MAX_RANGE_M: f64 = 60.0;
 const MIN_POINTS: usize = 5;
 /// Comparisons of fewer boxes prove nothing.
 const MIN_BOXES: usize = 5;
-/// Mean over boxes of (points after - points before) / (points after + points before) from which a change counts.
-const MIN_GAIN: f64 = 0.2;
+/// Mean over boxes of (points after - points before) / (points after + points before) from which a change counts, if it makes as
+/// large a share of the boxes better. Boxes that lie on their points only lose by any change.
+const MIN_GAIN: f64 = 0.1;
+const MIN_SHARE_BETTER: f64 = 0.7;
+/// From here on the labels cannot be meant like that; a second change must reach it to be told of.
+const LARGE_GAIN: f64 = 0.2;
 /// Changes that are wrong at the same time.
 const MAX_CHANGES: usize = 3;
 /// Largest offset tried along each axis, and the steps up to it along x, y and z: heights tell more exactly.
 const OFFSETS_M: f64 = 4.0;
 const OFFSET_STEPS_M: [f64; 3] = [0.25, 0.25, 0.1];
-/// A change that moves a box by less says nothing about it.
-const SAME_PLACE_M: f64 = 0.05;
-const SAME_YAW_RAD: f64 = 0.1;
+/// A box that a change leaves that much in its place says nothing about the change.
+const SAME_IOU: f64 = 0.75;
 
 /// Something that labels may need.
 struct Change {
@@ -54,7 +58,8 @@ pub fn check(frames: &Frames, findings: &mut Vec<Finding>) {
         let changes = changes(&views);
         let gains = changes.iter().map(|change| gain(&views, change));
         let best = gains.enumerate().filter_map(|(index, gain)| Some((index, gain?))).max_by(|a, b| a.1.total_cmp(&b.1));
-        let Some((index, gain)) = best.filter(|(_, gain)| *gain > MIN_GAIN) else { break };
+        let needed = if found.is_empty() { MIN_GAIN } else { LARGE_GAIN };
+        let Some((index, gain)) = best.filter(|(_, gain)| *gain > needed) else { break };
         let change = changes.into_iter().nth(index);
         let Some(change) = change else { break };
         for view in &mut views {
@@ -63,9 +68,8 @@ pub fn check(frames: &Frames, findings: &mut Vec<Finding>) {
         }
         found.push((change, gain));
     }
-    if found.is_empty() {
-        return;
-    }
+    let Some((_, gain)) = found.first() else { return };
+    let severity = if *gain > LARGE_GAIN { Severity::Error } else { Severity::Warning };
     let after = held(&views);
     let what: Vec<&str> = found.iter().map(|(change, _)| change.what.as_str()).collect();
     let measured = format!(
@@ -77,7 +81,7 @@ pub fn check(frames: &Frames, findings: &mut Vec<Finding>) {
         after[1]
     );
     let advice: Vec<&str> = found.iter().map(|(change, _)| change.advice.as_str()).collect();
-    findings.push(Finding::new(Severity::Error, "alignment", measured, advice.join("; then ")));
+    findings.push(Finding::new(severity, "alignment", measured, advice.join("; then ")));
 }
 
 fn view(sample: &Sample) -> Option<View<'_>> {
@@ -100,7 +104,8 @@ fn held(views: &[View<'_>]) -> [usize; 2] {
     counts.fold([0, 0], |[n_boxes, n_points], n| [n_boxes + usize::from(*n >= MIN_POINTS), n_points + n])
 }
 
-/// How much more boxes hold after a change, -1 to 1, over those that it moves; `None` where too few can be compared.
+/// How much more boxes hold after a change, -1 to 1, over those that it moves; `None` where too few can be compared, or too few
+/// get better.
 fn gain(views: &[View<'_>], change: &Change) -> Option<f64> {
     let mut gains = Vec::new();
     for view in views {
@@ -115,14 +120,15 @@ fn gain(views: &[View<'_>], change: &Change) -> Option<f64> {
             }
         }
     }
-    (gains.len() >= MIN_BOXES).then(|| gains.iter().sum::<f64>() / gains.len() as f64)
+    let n_better = gains.iter().filter(|gain| **gain > 0.0).count();
+    let enough = gains.len() >= MIN_BOXES && share(n_better, gains.len()) > MIN_SHARE_BETTER;
+    enough.then(|| gains.iter().sum::<f64>() / gains.len() as f64)
 }
 
 fn is_same(a: &Box3d, b: &Box3d) -> bool {
-    let near = |x: [f64; 3], y: [f64; 3]| (0..3).all(|axis| (x[axis] - y[axis]).abs() < SAME_PLACE_M);
-    // Half a turn leaves a box what it is.
-    let turn = (a.yaw - b.yaw).rem_euclid(PI);
-    near(a.center, b.center) && near(a.size, b.size) && turn.min(PI - turn) < SAME_YAW_RAD
+    let near =
+        (0..3).all(|axis| (a.center[axis] - b.center[axis]).abs() < a.size.iter().chain(&b.size).fold(0.0, |m, v| v.max(m)));
+    near && iou3d(a, b) > SAME_IOU
 }
 
 /// Everything that is tried.
