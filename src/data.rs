@@ -12,7 +12,7 @@ pub mod chance;
 mod combine;
 pub mod gt_database;
 pub mod gt_sampling;
-mod inside;
+pub(crate) mod inside;
 pub mod inspect;
 pub mod kitti;
 pub mod labels;

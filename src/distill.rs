@@ -4,10 +4,12 @@
 //!
 //! Without settings, everything is as released for the paper's pillar students (sparsekd-spec section 3.1).
 
+pub mod dump;
 pub mod inherit;
 pub mod label;
 pub mod logit;
 pub mod regression;
+pub mod source;
 pub mod teacher;
 
 use std::path::PathBuf;

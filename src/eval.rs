@@ -5,6 +5,8 @@
 //! with less work, on all cores. Both share the rules that are not about speed: which objects belong together ([`shards`]), what
 //! a matching counts as ([`counting`]) and the average over recalls ([`average`]).
 //!
+//! [`evaluate`] runs a model over a source of labelled frames and measures it; [`store`] writes what it found as JSON and as a page.
+//!
 //! # Source
 //! Behaviour after `waymo-research/waymo-open-dataset` (2025-04-29), `metrics/`; compared with the op of its PyPI wheel 1.6.7.
 
@@ -14,17 +16,25 @@ mod components;
 pub mod config;
 pub mod counting;
 pub mod fast;
+pub mod frames;
 pub mod json;
 pub mod matching;
 pub mod objects;
 pub mod overlap;
+pub mod page;
 pub mod plain;
+pub mod report;
+pub mod run;
 pub mod shards;
+pub mod store;
 
 use average::{Curve, average_precision};
 use config::{Level, MetricsConfig};
 use counting::Counts;
+pub use frames::Region;
 pub use objects::{EvalFrame, GroundTruth, ObjectType, Prediction};
+pub use report::EvalReport;
+pub use run::{EvalOptions, evaluate, evaluate_with_progress};
 use shards::Generator;
 
 /// AP and APH of all shards and levels, in the order of the configuration: generator, shard, level.
@@ -162,6 +172,31 @@ pub enum EvalError {
         got: usize,
         /// How many it may have.
         limit: usize,
+    },
+    /// Classes of the model or names of classes that cannot be measured.
+    #[error("{0}")]
+    Classes(String),
+    /// A picture of the report.
+    #[error("picture of {frame}: {source}")]
+    Picture {
+        /// Which frame.
+        frame: crate::data::SampleId,
+        /// Why it cannot be drawn.
+        source: crate::viz::VizError,
+    },
+    /// A report is there and was not to be replaced.
+    #[error("{path} is there already; name another folder, or say --overwrite")]
+    ReportExists {
+        /// The file.
+        path: String,
+    },
+    /// A report that cannot be written.
+    #[error("writing {path}: {source}")]
+    Write {
+        /// Of the file or folder.
+        path: String,
+        /// Why.
+        source: std::io::Error,
     },
     /// A file of the metric's JSON format.
     #[error("{path}: {reason}")]

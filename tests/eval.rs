@@ -1,7 +1,8 @@
-//! The detection metric: official numbers, the fast version against the plain one, bad input.
+//! The detection metric: official numbers, the fast version against the plain one, bad input; models over sources.
 
 mod assignment;
 mod files;
+mod models;
 mod official;
 mod overlaps;
 mod twins;

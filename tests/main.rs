@@ -1,8 +1,11 @@
 //! The one integration crate: each further one would link libtorch again.
 #![allow(clippy::unwrap_used)]
 
+mod augment;
 mod bag;
+mod cache;
 mod cloud;
+mod distill;
 mod docs;
 mod doctor;
 mod eval;

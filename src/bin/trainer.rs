@@ -3,6 +3,7 @@
 mod trainer {
     pub mod convert;
     pub mod doctor;
+    pub mod eval;
     pub mod import;
     pub mod inspect;
     pub mod metrics;
@@ -27,6 +28,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Eval(eval::EvalArgs),
     Metrics(metrics::MetricsArgs),
     Parity(parity::ParityArgs),
     Profile(profile::ProfileArgs),
@@ -41,6 +43,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Eval(args) => eval::run(&args),
         Command::Metrics(args) => metrics::run(&args),
         Command::Parity(args) => parity::run(&args),
         Command::Profile(args) => profile::run(&args),

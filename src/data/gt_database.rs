@@ -156,7 +156,7 @@ pub enum GtDatabaseError {
         asked: String,
     },
     /// A setting that breaks a rule.
-    #[error("ground-truth database: {0}")]
+    #[error(transparent)]
     Setting(#[from] SettingError),
     /// Not a single frame could be used.
     #[error("no object was found in {n_frames} frames of {source_name}: {n_unlabelled} without labels, {n_unreadable} unreadable{}",

@@ -105,7 +105,7 @@ pub struct Span {
 #[derive(Debug, thiserror::Error)]
 pub enum LoaderError {
     /// A setting that breaks a rule.
-    #[error("loader: {0}")]
+    #[error(transparent)]
     Setting(#[from] SettingError),
     /// Nothing to make batches of.
     #[error("{source_name} has {n_frames} frames: not one batch of {batch_size}")]

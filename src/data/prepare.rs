@@ -220,7 +220,7 @@ pub enum PrepareError {
     #[error(transparent)]
     Sampling(#[from] GtSamplingError),
     /// A setting that breaks a rule.
-    #[error("augmentation: {0}")]
+    #[error(transparent)]
     Setting(#[from] SettingError),
     /// A class map that leads nowhere.
     #[error("class `{from}` is mapped to `{to}`; the model has {}", .classes.join(", "))]

@@ -9,7 +9,7 @@
 use rayon::prelude::*;
 
 use super::components::GrowingMatching;
-use super::config::{MatcherType, MetricsConfig};
+use super::config::{Level, MatcherType, MetricsConfig};
 use super::counting::{Counts, TruthShard, count, most_overlapped};
 use super::matching::{Pairs, quantized};
 use super::objects::{EvalFrame, ObjectType};
@@ -32,6 +32,17 @@ pub(super) fn tally(frames: &[EvalFrame], config: &MetricsConfig, cutoffs: &[f32
         }
     }
     tally
+}
+
+/// Boxes with a partner, boxes without one and ground truth without one, of one frame by type at one score and LEVEL_2.
+pub(super) fn faults(frame: &EvalFrame, config: &MetricsConfig, score: f32) -> [u32; 3] {
+    let by_type = MetricsConfig { breakdown_generator_ids: vec![Generator::ObjectType], ..config.clone() };
+    let shards = FrameCount::new(frame, &by_type, &[(0, score)]).shards();
+    let counts = shards.iter().flat_map(|shard| &shard.by_cutoff);
+    counts.fold([0; 3], |[found, false_alarms, missed], c| {
+        let misses = c.false_negatives(Level::Level2);
+        [found + c.true_positives, false_alarms + c.false_positives, missed + misses]
+    })
 }
 
 /// What one frame adds to one shard.

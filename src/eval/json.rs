@@ -113,8 +113,9 @@ struct OutputFile<'a> {
     breakdowns: Vec<BreakdownRow<'a>>,
 }
 
+/// A breakdown as the files have it.
 #[derive(Serialize)]
-struct BreakdownRow<'a> {
+pub(super) struct BreakdownRow<'a> {
     name: &'a str,
     generator: u8,
     shard: usize,
@@ -128,7 +129,7 @@ struct BreakdownRow<'a> {
 }
 
 impl<'a> BreakdownRow<'a> {
-    fn new(b: &'a Breakdown) -> Self {
+    pub(super) fn new(b: &'a Breakdown) -> Self {
         let Breakdown { name, generator, shard, level, ap, aph, curve } = b;
         let counts = (!curve.is_empty()).then_some(CountRows {
             tp: &curve.true_positives,

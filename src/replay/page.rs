@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::latency::{self, FrameTimes};
+use super::latency::{self, FrameTimes, LatencyStats};
 use super::{ReplaySummary, TruthMatches};
 
 /// Frames listed; the rest are in `detections.jsonl`.
@@ -66,12 +66,57 @@ pub fn render(summary: &ReplaySummary, rows: &[FrameRow], times: &[FrameTimes]) 
     if !pictures.is_empty() {
         push_script(&mut body, &pictures);
     }
+    document(&title, &body)
+}
+
+/// A whole page around a body; `title` is escaped already.
+pub(crate) fn document(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
          <style>\n{}</style>\n</head>\n<body>\n{body}</body>\n</html>\n",
         include_str!("page.css")
     )
+}
+
+/// Names and values, which are HTML already, in two columns.
+pub(crate) fn push_fact_list(body: &mut String, facts: &[(&str, String)]) {
+    body.push_str("<dl class=\"facts\">\n");
+    for (name, value) in facts {
+        let _ = writeln!(body, "<dt>{name}</dt><dd>{value}</dd>");
+    }
+    body.push_str("</dl>\n");
+}
+
+/// A box with what went wrong, each line escaped here.
+pub(crate) fn push_loss_list(body: &mut String, mut lines: Vec<String>) {
+    let hidden = lines.len().saturating_sub(MAX_LOSSES);
+    lines.truncate(MAX_LOSSES);
+    body.push_str("<div class=\"loss\"><strong>Finished with loss.</strong> Everything else was processed.\n<ul>\n");
+    for line in lines {
+        let _ = writeln!(body, "<li>{}</li>", escape(&line));
+    }
+    if hidden > 0 {
+        let _ = writeln!(body, "<li>and {hidden} more</li>");
+    }
+    body.push_str("</ul></div>\n");
+}
+
+/// Milliseconds by stage.
+pub(crate) fn push_latency_table<'a>(body: &mut String, lines: impl IntoIterator<Item = (&'a str, LatencyStats)>) {
+    body.push_str(
+        "<table>\n<thead><tr><th class=\"name\">stage</th><th>mean</th><th>p50</th><th>p95</th><th>p99</th><th>max</th>\
+         <th>clouds</th></tr></thead>\n<tbody>\n",
+    );
+    for (name, stats) in lines {
+        let class = if name == "total" { " class=\"sum\"" } else { "" };
+        let _ = writeln!(
+            body,
+            "<tr{class}><td class=\"name\">{name}</td><td>{:.2}</td><td>{:.2}</td><td>{:.2}</td><td>{:.2}</td><td>{:.2}</td><td>{}</td></tr>",
+            stats.mean_ms, stats.p50_ms, stats.p95_ms, stats.p99_ms, stats.max_ms, stats.n
+        );
+    }
+    body.push_str("</tbody>\n</table>\n");
 }
 
 /// The text with every character that means something in HTML replaced.
@@ -138,11 +183,7 @@ fn push_facts(body: &mut String, summary: &ReplaySummary) {
     if let Some(matches) = &summary.truth {
         facts.push(("Ground truth", truth_text(matches)));
     }
-    body.push_str("<dl class=\"facts\">\n");
-    for (name, value) in facts {
-        let _ = writeln!(body, "<dt>{name}</dt><dd>{value}</dd>");
-    }
-    body.push_str("</dl>\n");
+    push_fact_list(body, &facts);
 }
 
 fn truth_text(matches: &TruthMatches) -> String {
@@ -164,20 +205,10 @@ fn truth_text(matches: &TruthMatches) -> String {
 
 fn push_losses(body: &mut String, summary: &ReplaySummary) {
     let malformed = summary.malformed.iter().map(|cloud| format!("cloud {}: {}", cloud.index, cloud.reason));
-    let mut lines: Vec<String> = summary.losses.iter().cloned().chain(malformed).collect();
-    if lines.is_empty() {
-        return;
+    let lines: Vec<String> = summary.losses.iter().cloned().chain(malformed).collect();
+    if !lines.is_empty() {
+        push_loss_list(body, lines);
     }
-    let hidden = lines.len().saturating_sub(MAX_LOSSES);
-    lines.truncate(MAX_LOSSES);
-    body.push_str("<div class=\"loss\"><strong>Finished with loss.</strong> Everything else was processed.\n<ul>\n");
-    for line in lines {
-        let _ = writeln!(body, "<li>{}</li>", escape(&line));
-    }
-    if hidden > 0 {
-        let _ = writeln!(body, "<li>and {hidden} more</li>");
-    }
-    body.push_str("</ul></div>\n");
 }
 
 fn push_viewer(body: &mut String, n_pictures: usize) {
@@ -191,26 +222,15 @@ fn push_viewer(body: &mut String, n_pictures: usize) {
 }
 
 fn push_latency(body: &mut String, times: &[FrameTimes]) {
-    let lines = latency::table(times);
     let Some(first) = times.first() else { return };
-    let _ = write!(
+    let _ = writeln!(
         body,
         "<h2>Latency</h2>\n<p class=\"faint\">Milliseconds per cloud, measured in this run; these numbers differ from run to run, \
          the detections do not. Total runs from the message to the boxes; read, write and picture lie outside of it. \
-         The first cloud, which pays for warming up, took {:.1} ms.</p>\n\
-         <table>\n<thead><tr><th class=\"name\">stage</th><th>mean</th><th>p50</th><th>p95</th><th>p99</th><th>max</th>\
-         <th>clouds</th></tr></thead>\n<tbody>\n",
+         The first cloud, which pays for warming up, took {:.1} ms.</p>",
         first.total_ms
     );
-    for (name, stats) in lines {
-        let class = if name == "total" { " class=\"sum\"" } else { "" };
-        let _ = writeln!(
-            body,
-            "<tr{class}><td class=\"name\">{name}</td><td>{:.2}</td><td>{:.2}</td><td>{:.2}</td><td>{:.2}</td><td>{:.2}</td><td>{}</td></tr>",
-            stats.mean_ms, stats.p50_ms, stats.p95_ms, stats.p99_ms, stats.max_ms, stats.n
-        );
-    }
-    body.push_str("</tbody>\n</table>\n");
+    push_latency_table(body, latency::table(times));
 }
 
 fn push_frames(body: &mut String, rows: &[FrameRow]) {

@@ -2,6 +2,7 @@
 
 mod cache;
 mod foreign;
+mod gt_database;
 
 use std::process::ExitCode;
 
@@ -17,6 +18,7 @@ pub struct ConvertArgs {
 #[derive(Subcommand)]
 enum What {
     Cache(cache::CacheArgs),
+    GtDatabase(gt_database::GtDatabaseArgs),
     Waymo(cache::WaymoArgs),
     Kitti(foreign::KittiArgs),
     Nuscenes(foreign::NuscenesArgs),
@@ -25,6 +27,7 @@ enum What {
 pub fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     match &args.what {
         What::Cache(args) => cache::run(args),
+        What::GtDatabase(args) => gt_database::run(args),
         What::Waymo(args) => cache::run_waymo(args),
         What::Kitti(args) => foreign::kitti(args),
         What::Nuscenes(args) => foreign::nuscenes(args),

@@ -1,7 +1,7 @@
 //! Cutting the labelled objects out of a source's frames.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -91,6 +91,16 @@ pub fn build(
         must_equal(dir, "settings", &manifest.settings, settings)?;
         return Ok(manifest);
     }
+    fs::create_dir_all(dir).map_err(|source| GtDatabaseError::Io { path: dir.to_owned(), source })?;
+    let folder = File::open(dir).map_err(|source| GtDatabaseError::Io { path: dir.to_owned(), source })?;
+    match folder.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            let problem = "another program is making a ground-truth database in it".to_owned();
+            return Err(GtDatabaseError::Folder { path: dir.to_owned(), problem });
+        }
+        Err(TryLockError::Error(error)) => tracing::warn!("{}: cannot be locked: {error}", dir.display()),
+        Ok(()) => {}
+    }
     let mut progress = begin(dir, source, settings, fingerprint)?;
     let mut points = Appended::open(&dir.join(POINTS_FILE), progress.points_bytes)?;
     let mut objects = Appended::open(&dir.join(OBJECTS_FILE), progress.objects_bytes)?;
@@ -117,7 +127,6 @@ fn begin(
     fingerprint: Fingerprint,
 ) -> Result<Progress, GtDatabaseError> {
     let io_error = |path: &Path, source| GtDatabaseError::Io { path: path.to_owned(), source };
-    fs::create_dir_all(dir).map_err(|error| io_error(dir, error))?;
     let path = dir.join(PROGRESS_FILE);
     match fs::read_to_string(&path) {
         Ok(text) => {
