@@ -22,5 +22,6 @@ mod sources;
 mod support;
 mod synth;
 mod tidy;
+mod training;
 mod transport;
 mod waymo;
