@@ -16,7 +16,6 @@ pub use latency::{Latency, LatencySettings, StageLatency, measure};
 pub use layers::{Group, Layer, Operation, Places, layers};
 pub use workload::Workload;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Serialize;

@@ -7,12 +7,14 @@ use nalgebra::Point3;
 use pivotal::cloud::{Feature, IntensityMode};
 use pivotal::data::statistics::DataStatistics;
 use pivotal::data::{DataError, Finding as SourceFinding, Fingerprint, Label, Sample, SampleId, Source};
+use pivotal::doctor::overfit::{ClassOutcome, Overfit, OverfitOptions, overfit};
 use pivotal::doctor::{Report, Schedule, Severity, Subject, examine};
 use pivotal::geometry::Box3d;
 use pivotal::model::spec::ModelSpec;
 use pivotal::synth::sensor::SensorKind;
 use pivotal::synth::{Drive, DriveConfig};
 use pivotal::time::Stamp;
+use pivotal::train::config::RunConfig;
 
 const N_FRAMES: usize = 4;
 
@@ -586,4 +588,67 @@ fn check(cases: &[Case]) {
         }
     }
     assert!(misses.is_empty(), "{misses}");
+}
+
+/// A run small enough to be learnt by heart in seconds.
+fn small_run() -> RunConfig {
+    RunConfig {
+        model: "cp-pillar-v0.64-xxs".to_owned(),
+        range: Some([-15.36, -15.36, -2.0, 15.36, 15.36, 4.0]),
+        ..RunConfig::default()
+    }
+}
+
+#[test]
+fn one_sound_frame_is_learnt_by_heart() {
+    let patient = Patient::healthy();
+    let run = small_run();
+    let options = OverfitOptions { steps: 400, device: "cpu".to_owned() };
+    let mut n_steps = 0;
+    let outcome =
+        overfit(&run, &run.spec().unwrap(), &patient.source, &options, &mut |progress| n_steps = progress.step).unwrap();
+    assert_eq!(n_steps, 400);
+    let vehicles = outcome.classes.iter().find(|outcome| outcome.class == "Vehicle").unwrap();
+    assert!(vehicles.n_labels >= 3 && vehicles.ap > 0.8, "{outcome:?}");
+    let mut report = patient.examine();
+    report.add_overfit(outcome);
+    assert!(report.to_string().contains("learnt by heart in 400 steps, train/"), "{report}");
+}
+
+#[test]
+fn self_test_that_cannot_be_made_says_why() {
+    let mut patient = Patient::healthy();
+    let run = small_run();
+    let spec = run.spec().unwrap();
+    let fails = |patient: &Patient, steps| {
+        let options = OverfitOptions { steps, device: "cpu".to_owned() };
+        overfit(&run, &spec, &patient.source, &options, &mut |_| {}).unwrap_err().to_string()
+    };
+    assert!(fails(&patient, 20).contains("20 steps are too few"));
+    patient.boxes(|b| raised(b, 50.0));
+    let message = fails(&patient, 300);
+    assert!(message.contains("none of 20 frames has a label of the model's classes with a point inside the range"), "{message}");
+}
+
+#[test]
+fn self_test_tells_bad_from_fair_results() {
+    let outcome = |ap, aph| Overfit {
+        frame: SampleId { drive: "d".to_owned(), frame: 3 },
+        steps: 500,
+        classes: vec![ClassOutcome { class: "Vehicle".to_owned(), n_labels: 4, ap, aph }],
+    };
+    let cases = [
+        (outcome(0.97, 0.96), None),
+        (outcome(0.97, 0.5), Some((WARNING, "headings"))),
+        (outcome(0.7, 0.7), Some((WARNING, "--overfit-steps"))),
+        (outcome(0.1, 0.1), Some((ERROR, "--overfit-steps"))),
+    ];
+    for (outcome, expected) in cases {
+        let findings = outcome.findings();
+        let got = findings.first().map(|finding| finding.severity);
+        assert_eq!(got, expected.map(|(severity, _)| severity), "{outcome:?}");
+        if let Some((_, words)) = expected {
+            assert!(findings[0].advice.contains(words) && findings[0].measured.contains("d/3"), "{findings:?}");
+        }
+    }
 }

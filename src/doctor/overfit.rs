@@ -178,7 +178,7 @@ fn evaluate_on(
     let source = OneFrame { sample, n_copies: 1 };
     let eval = EvalOptions { renamed: config.class_names.clone(), n_readers: 1, n_worst_frames: 0, ..EvalOptions::default() };
     let report = evaluate(&mut pipeline, &source, &eval)?;
-    let outcome = |((class, object_type), (_, labels)): ((&str, _), &(String, crate::eval::run::LabelCounts))| {
+    let outcome = |((class, object_type), (_, labels)): ((&str, _), &(String, crate::eval::frames::LabelCounts))| {
         let n_labels = labels.level_1 + labels.level_2;
         let breakdown = report.by_type(object_type, Level::Level2).filter(|_| n_labels > 0)?;
         Some(ClassOutcome { class: class.to_owned(), n_labels, ap: breakdown.ap, aph: breakdown.aph })
