@@ -44,7 +44,7 @@ pub struct DoctorArgs {
     #[arg(long, requires = "config")]
     overfit: bool,
     /// Steps of --overfit.
-    #[arg(long, value_name = "N", default_value_t = 500, requires = "overfit")]
+    #[arg(long, value_name = "N", default_value_t = 1000, requires = "overfit")]
     overfit_steps: u64,
     /// Where --overfit trains: auto, cpu or cuda:N.
     #[arg(long, default_value = "auto", requires = "overfit")]
