@@ -1,6 +1,7 @@
 //! Sound data give no finding; data broken in one way give that finding, with its cure.
 
 use std::collections::BTreeMap;
+use std::f64::consts::FRAC_PI_2;
 use std::sync::OnceLock;
 
 use nalgebra::Point3;
@@ -199,7 +200,7 @@ const MISPLACED: [Case; 18] = [
         ERROR,
         "negate yaw",
     ),
-    ("yaw of a camera", |p| p.boxes(|b| Box3d { yaw: -b.yaw - 1.5707963, ..b }), "alignment", ERROR, "-yaw - pi/2"),
+    ("yaw of a camera", |p| p.boxes(|b| Box3d { yaw: -b.yaw - FRAC_PI_2, ..b }), "alignment", ERROR, "-yaw - pi/2"),
     ("yaw in degrees", |p| p.boxes(|b| Box3d { yaw: b.yaw.to_degrees(), ..b }), "yaw-unit", ERROR, "multiply by pi/180"),
     ("yaw in degrees, by points", |p| p.boxes(|b| Box3d { yaw: b.yaw.to_degrees(), ..b }), "alignment", ERROR, "pi/180"),
     (
@@ -228,7 +229,7 @@ const MISPLACED: [Case; 18] = [
     ),
     (
         "x and y swapped",
-        |p| p.boxes(|b| Box3d { center: [b.center[1], b.center[0], b.center[2]], yaw: 1.5707963 - b.yaw, ..b }),
+        |p| p.boxes(|b| Box3d { center: [b.center[1], b.center[0], b.center[2]], yaw: FRAC_PI_2 - b.yaw, ..b }),
         "alignment",
         ERROR,
         "swapping x and y",
@@ -256,7 +257,7 @@ const MISPLACED: [Case; 18] = [
     ),
     (
         "camera's frame",
-        |p| p.boxes(|b| Box3d { center: [-b.center[1], -b.center[2], b.center[0]], yaw: -b.yaw - 1.5707963, ..b }),
+        |p| p.boxes(|b| Box3d { center: [-b.center[1], -b.center[2], b.center[0]], yaw: -b.yaw - FRAC_PI_2, ..b }),
         "alignment",
         ERROR,
         "camera's frame",
@@ -643,25 +644,30 @@ fn readme_names_every_check() {
 fn small_run() -> RunConfig {
     RunConfig {
         model: "cp-pillar-v0.64-xxs".to_owned(),
-        range: Some([-15.36, -15.36, -2.0, 15.36, 15.36, 4.0]),
+        range: Some([-10.24, -10.24, -2.0, 10.24, 10.24, 4.0]),
         ..RunConfig::default()
     }
 }
 
 #[test]
 fn one_sound_frame_is_learnt_by_heart() {
-    let patient = Patient::healthy();
+    let mut patient = Patient::healthy();
+    for sample in &mut patient.source.samples {
+        let near = |row: &&[f32]| row[0].abs() < 12.0 && row[1].abs() < 12.0;
+        sample.cloud.points = sample.cloud.rows().filter(near).flatten().copied().collect();
+    }
     let run = small_run();
-    let options = OverfitOptions { steps: 400, device: "cpu".to_owned() };
+    let options = OverfitOptions { steps: 300, device: "cpu".to_owned() };
     let mut n_steps = 0;
     let outcome =
         overfit(&run, &run.spec().unwrap(), &patient.source, &options, &mut |progress| n_steps = progress.step).unwrap();
-    assert_eq!(n_steps, 400);
-    assert_eq!(outcome.classes.len(), 3, "the test needs a frame with every class: {outcome:?}");
-    assert!(outcome.classes.iter().all(|class| class.n_labels > 0 && class.ap > 0.5), "{outcome:?}");
+    assert_eq!(n_steps, 300);
+    assert!(outcome.classes.len() >= 2, "the test needs a frame with several classes: {outcome:?}");
+    assert!(outcome.classes.iter().all(|class| class.n_labels > 1 && class.ap > 0.9 && class.aph > 0.9), "{outcome:?}");
+    assert!(outcome.findings().is_empty());
     let mut report = patient.examine();
     report.add_overfit(outcome);
-    assert!(report.to_string().contains("learnt by heart in 400 steps, train/"), "{report}");
+    assert!(report.to_string().contains("learnt by heart in 300 steps, train/"), "{report}");
 }
 
 #[test]

@@ -32,11 +32,14 @@ const OFFSET_STEPS_M: [f64; 3] = [0.25, 0.25, 0.1];
 /// A box that a change leaves that much in its place says nothing about the change.
 const SAME_IOU: f64 = 0.75;
 
+/// A box of a frame as it is after a change.
+type Apply = dyn Fn(&Sample, &Box3d) -> Box3d;
+
 /// Something that labels may need.
 struct Change {
     what: String,
     advice: String,
-    apply: Box<dyn Fn(&Sample, &Box3d) -> Box3d>,
+    apply: Box<Apply>,
 }
 
 /// The boxes of a frame that are looked at, as they are after the changes found so far.
@@ -192,7 +195,7 @@ fn changes(views: &[View<'_>]) -> Vec<Change> {
     add(
         "taking labels from the world's frame into the cloud's",
         "the labels are in the world's frame: transform them into the cloud's frame (the inverse of its pose), or `target_frame=` of theirs",
-        |sample, b| from_world(sample, b),
+        from_world,
     );
     for (axis, name) in ["x", "y", "z"].into_iter().enumerate() {
         let steps = (OFFSETS_M / OFFSET_STEPS_M[axis]).round() as i32;
