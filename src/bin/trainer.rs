@@ -2,6 +2,7 @@
 
 mod trainer {
     pub mod convert;
+    pub mod doctor;
     pub mod eval;
     // The end of a process that still has a thread in libtorch, as `detector_node` has it.
     #[path = "../detector_node/exit.rs"]
@@ -35,6 +36,7 @@ enum Command {
     Metrics(metrics::MetricsArgs),
     Parity(parity::ParityArgs),
     Profile(profile::ProfileArgs),
+    Doctor(doctor::DoctorArgs),
     Import(import::ImportArgs),
     Convert(convert::ConvertArgs),
     Inspect(inspect::InspectArgs),
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Metrics(args) => metrics::run(&args),
         Command::Parity(args) => parity::run(&args),
         Command::Profile(args) => profile::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Inspect(args) => inspect::run(&args),
