@@ -77,9 +77,9 @@ pub struct Teacher {
 #[derive(Debug)]
 enum Net {
     /// Statistics of the batch. Its running ones change with every batch and are read by nobody.
-    Plain(PillarNet, Kind),
+    Plain(Box<PillarNet>, Kind),
     /// Statistics of its training.
-    Fused(FusedPillarNet),
+    Fused(Box<FusedPillarNet>),
 }
 
 impl Teacher {
@@ -120,10 +120,12 @@ impl Teacher {
             let own: Weights = weights.iter().map(|(name, tensor)| (name.clone(), tensor.copy())).collect();
             let mut plain = PillarNet::new(&Params::load(&own, options.device), &spec);
             Ok(match options.mode {
-                TeacherMode::Eval => Net::Fused(FusedPillarNet::new(&plain, &spec.grid(), spec.grid.max_points_per_voxel, kind)),
+                TeacherMode::Eval => {
+                    Net::Fused(Box::new(FusedPillarNet::new(&plain, &spec.grid(), spec.grid.max_points_per_voxel, kind)))
+                }
                 TeacherMode::Train => {
                     convert_maps(&mut plain, kind);
-                    Net::Plain(plain, kind)
+                    Net::Plain(Box::new(plain), kind)
                 }
             })
         })?;

@@ -304,7 +304,7 @@ fn logits_beyond_f16_are_refused_before_anything_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = DumpWriter::open(dir.path(), &header()).unwrap();
     let mut output = output(1);
-    output.heat_map = output.heat_map * 1e5;
+    output.heat_map *= 1e5;
     let error = writer.add(0, &[id("a", 0), id("a", 1)], &output).unwrap_err().to_string();
     assert!(error.contains("`0/a/0/heat_map` is not, must be finite in f16"), "{error}");
 }
