@@ -1,5 +1,6 @@
 //! Teacher outputs on disk: everything comes back, and what is wrong is named.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use pivotal::cloud::InputSpec;
 use pivotal::data::augment::AugmentConfig;
 use pivotal::data::prepare::TrainingFrame;
 use pivotal::data::{Fingerprint, SampleId};
-use pivotal::distill::dump::{DumpContent, DumpData, DumpEpochs, DumpHeader, DumpReader, DumpWriter, InputWriter};
+use pivotal::distill::dump::{DumpContent, DumpData, DumpEpochs, DumpHeader, DumpReader, DumpWriter, FrameSettings, InputWriter};
 use pivotal::distill::teacher::TeacherOutput;
 use pivotal::geometry::Box3d;
 use pivotal::model::spec::ModelSpec;
@@ -32,7 +33,13 @@ fn input() -> InputSpec {
 
 fn data() -> DumpData {
     let source = Fingerprint { source: "drives".to_owned(), sha256: "ab".repeat(32) };
-    DumpData::new(source, 7, &AugmentConfig::default(), None, &input(), RANGE).unwrap()
+    identity(source, 7, &AugmentConfig::default(), None, RANGE)
+}
+
+fn identity(source: Fingerprint, seed: u64, augment: &AugmentConfig, gt_database: Option<&str>, range: [f32; 6]) -> DumpData {
+    let (class_names, input) = (BTreeMap::new(), input());
+    let settings = FrameSettings { augment, gt_database, class_names: &class_names, input: &input, range };
+    DumpData::new(source, seed, settings).unwrap()
 }
 
 fn header() -> DumpHeader {
@@ -155,6 +162,9 @@ fn dumps_of_something_else_are_refused_with_both_sides() {
         let error = DumpReader::open(dir.path(), classes, range, &data, true).unwrap_err().to_string();
         assert!(error.contains("dump.json: ") && error.contains(expected), "{error}");
     }
+    let mut renamed_source = data();
+    renamed_source.source.source = "../drives".to_owned();
+    DumpReader::open(dir.path(), &classes(), RANGE, &renamed_source, true).unwrap();
     let other_teacher = DumpHeader { teacher: "teacher 2".to_owned(), ..header() };
     let error = DumpWriter::open(dir.path(), &other_teacher).unwrap_err().to_string();
     assert!(error.ends_with("teacher is \"teacher 1\", this run needs \"teacher 2\""), "{error}");
@@ -164,7 +174,7 @@ fn dumps_of_something_else_are_refused_with_both_sides() {
 fn identity_of_frames_follows_their_preparation_and_not_the_place_of_the_database() {
     let identity = |augment: &AugmentConfig, database: Option<&str>, range| {
         let source = Fingerprint { source: "s".to_owned(), sha256: "0".to_owned() };
-        DumpData::new(source, 0, augment, database, &input(), range).unwrap().preparation
+        identity(source, 0, augment, database, range).preparation
     };
     let pasting = |path: &str| {
         let text = format!("gt_sampling: {{database: {path}}}");

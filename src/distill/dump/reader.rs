@@ -68,7 +68,7 @@ impl DumpReader {
         if header.range != range {
             return other("range", &header.range, &range);
         }
-        if let Some(found) = header.data.as_ref().filter(|found| *found != data) {
+        if let Some(found) = header.data.as_ref().filter(|found| !found.agrees_with(data)) {
             return other("data", found, data);
         }
         let mut reader =
