@@ -1,6 +1,7 @@
 //! CP-Pillar and its students, layer by layer as the reference runs them. Training and parity use this one; the node uses
 //! [`super::fused`], which must agree with it.
 
+use tch::Tensor;
 
 use tch::Kind;
 
