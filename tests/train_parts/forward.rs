@@ -33,7 +33,8 @@ fn scene(slots: Option<usize>) -> Scene {
         let points: Vec<f32> = (0..900)
             .flat_map(|i| {
                 let t = i as f32 + 0.3 * cloud_idx as f32;
-                let ([a, b, c], spread) = ([(t * 0.618) % 1.0, (t * 0.414) % 1.0, (t * 0.732) % 1.0], if i % 3 == 0 { 9.0 } else { 2.0 });
+                let ([a, b, c], spread) =
+                    ([(t * 0.618) % 1.0, (t * 0.414) % 1.0, (t * 0.732) % 1.0], if i % 3 == 0 { 9.0 } else { 2.0 });
                 [x + (a - 0.5) * spread, y + (b - 0.5) * spread, z + c - 0.5, (a * b).tanh(), c]
             })
             .collect();
@@ -81,7 +82,9 @@ fn gradient_error(ours: &[(String, Tensor)], plain: &[(String, Tensor)]) -> f64 
 
 #[test]
 fn fast_pass_equals_the_plain_one_in_both_modes_padded_or_not() {
-    for (slots, mode) in [(Some(20), Mode::Train), (Some(20), Mode::Eval), (Some(5), Mode::Train), (None, Mode::Train), (None, Mode::Eval)] {
+    for (slots, mode) in
+        [(Some(20), Mode::Train), (Some(20), Mode::Eval), (Some(5), Mode::Train), (None, Mode::Train), (None, Mode::Eval)]
+    {
         let scene = scene(slots);
         let (plain_loss, plain, plain_running) = step(&scene, &Pass::Plain, mode);
         let (loss, gradients, running) = step(&scene, &Pass::Fast(Kind::Float), mode);
@@ -123,7 +126,8 @@ fn fresh_network_learns_one_batch_in_either_precision() {
         for step in 0..60 {
             adam.zero_grad();
             let head = net.forward_fast(&scene.pillars, Mode::Train, kind);
-            let loss = detection_loss(&probabilities(&head.heat_map), &head.regression, &scene.targets).total(&LossWeights::default());
+            let loss =
+                detection_loss(&probabilities(&head.heat_map), &head.regression, &scene.targets).total(&LossWeights::default());
             loss.backward();
             adam.clip_grad_norm(10.0);
             adam.step(schedule.at(step));

@@ -55,9 +55,7 @@ fn gradients_of_both_losses_are_their_slopes() {
     check_gradient("heat map", &logits, &|x| focal_loss(&probabilities(x), &targets.heat_map));
     let no_object = &targets.heat_map * 0.9;
     check_gradient("heat map without objects", &logits, &|x| focal_loss(&probabilities(x), &no_object));
-    check_gradient("boxes", &regression, &|x| {
-        box_loss(x, &targets.boxes, &targets.index, &targets.mask).sum(Kind::Double)
-    });
+    check_gradient("boxes", &regression, &|x| box_loss(x, &targets.boxes, &targets.index, &targets.mask).sum(Kind::Double));
     let weights = LossWeights { heat_map: 0.7, regression: 3.0 };
     let p = probabilities(&logits);
     check_gradient("sum", &regression, &|x| detection_loss(&p, x, &targets).total(&weights));

@@ -147,7 +147,10 @@ fn state_of_another_network_is_refused_and_changes_nothing() {
     let cases: [(&dyn Fn(&mut Weights), &str); 5] = [
         (&|s| drop(s.remove("exp_avg.b")), "optimiser state lacks `exp_avg.b`"),
         (&|s| drop(s.remove("steps")), "optimiser state lacks `steps`"),
-        (&|s| drop(s.insert("exp_avg.c".to_owned(), Tensor::from(1f32))), "optimiser state `exp_avg.c` belongs to no weight of the network"),
+        (
+            &|s| drop(s.insert("exp_avg.c".to_owned(), Tensor::from(1f32))),
+            "optimiser state `exp_avg.c` belongs to no weight of the network",
+        ),
         (
             &|s| drop(s.insert("exp_avg_sq.a".to_owned(), Tensor::from_slice(&[1f32]))),
             "optimiser state `exp_avg_sq.a`: expected [3] Float, got [1] Float",
