@@ -148,10 +148,13 @@ impl DumpData {
         Ok(Self { source, data_seed, preparation: format!("{:x}", Sha256::digest(settings)) })
     }
 
-    /// Whether both are the same frames; under which name the source was opened does not matter.
-    fn agrees_with(&self, other: &Self) -> bool {
-        let Self { source, data_seed, preparation } = self;
-        source.sha256 == other.source.sha256 && *data_seed == other.data_seed && *preparation == other.preparation
+    /// The first way in which these are not the frames that are needed: key, its value, the one needed. Under which name the source
+    /// was opened does not matter.
+    fn difference(&self, needed: &Self) -> Option<(&'static str, String, String)> {
+        let words = |data: &Self| [&data.source.sha256, &data.data_seed.to_string(), &data.preparation].map(String::clone);
+        let keys = ["data.source.sha256", "data.data_seed", "data.preparation"];
+        let sides = keys.into_iter().zip(words(self)).zip(words(needed));
+        sides.map(|((key, found), needed)| (key, found, needed)).find(|(_, found, needed)| found != needed)
     }
 }
 
@@ -196,17 +199,11 @@ impl DumpHeader {
             ("voxel_size", self.voxel_size == needed.voxel_size, sides(&self.voxel_size, &needed.voxel_size)),
             ("stride", self.stride == needed.stride, sides(&self.stride, &needed.stride)),
             ("epochs", self.epochs == needed.epochs, sides(&self.epochs, &needed.epochs)),
-            ("data", same_frames(self.data.as_ref(), needed.data.as_ref()), sides(&self.data, &needed.data)),
+            ("data", self.data.is_some() == needed.data.is_some(), sides(&self.data, &needed.data)),
         ];
-        let (key, _, (found, needed)) = checks.into_iter().find(|(_, agrees, _)| !agrees)?;
-        Some((key, found, needed))
-    }
-}
-
-fn same_frames(found: Option<&DumpData>, needed: Option<&DumpData>) -> bool {
-    match (found, needed) {
-        (Some(found), Some(needed)) => found.agrees_with(needed),
-        _ => found.is_none() && needed.is_none(),
+        let other = checks.into_iter().find(|(_, agrees, _)| !agrees);
+        let other = other.map(|(key, _, (found, needed))| (key, found, needed));
+        other.or_else(|| self.data.as_ref()?.difference(needed.data.as_ref()?))
     }
 }
 
@@ -264,6 +261,18 @@ pub enum DumpError {
         id: SampleId,
         /// What there is.
         there: String,
+    },
+    /// Nothing for an epoch.
+    #[error("{dir}: nothing for epoch {epoch}; the run has {n_epochs} epochs, the dump {n_stored}")]
+    Epoch {
+        /// The dump.
+        dir: PathBuf,
+        /// The first epoch without outputs.
+        epoch: u64,
+        /// Of the run.
+        n_epochs: u64,
+        /// Of the dump.
+        n_stored: usize,
     },
     /// A frame that is there twice.
     #[error("frame {id} of epoch {epoch} is in {first} and in {second}")]

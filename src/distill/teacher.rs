@@ -52,9 +52,9 @@ pub enum TeacherError {
     },
     /// It cannot be run over the student's range.
     #[error("the teacher cannot be run over the student's range: {0}")]
-    Range(#[source] SpecError),
+    Range(SpecError),
     /// Its maps could not be turned into boxes.
-    #[error("the teacher's boxes: {0}")]
+    #[error(transparent)]
     Postprocess(#[from] PostprocessError),
     /// An operation failed, for instance for want of memory.
     #[error("the teacher failed: {0}")]

@@ -120,9 +120,10 @@ impl Setup {
         let RunFrames { preparation, gt_database, identity } = RunFrames::new(config, &spec, data.clone())?;
         let teaching = match &config.distill {
             None => None,
-            Some(distill) => {
-                Some(Teaching { config: distill.clone(), source: TeacherSource::open(distill, &spec, &identity, device)? })
-            }
+            Some(distill) => Some(Teaching {
+                config: distill.clone(),
+                source: TeacherSource::open(distill, &spec, &identity, config.epochs, device)?,
+            }),
         };
         let plan = PillarPlan::new(&spec, teaching.as_ref().and_then(|teaching| teaching.source.spec()))?;
         let record = RunRecord {

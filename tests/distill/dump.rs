@@ -132,6 +132,9 @@ fn frames_that_are_not_there_are_named_with_what_is() {
     let message = |epoch, id| reader.read(epoch, &[id], Device::Cpu).unwrap_err().to_string();
     let another = message(5, id("c", 12));
     assert!(another.ends_with("nothing for frame c/12 of epoch 5; the dump has it for epochs 0, 1"), "{another}");
+    reader.check_epochs(2).unwrap();
+    let error = reader.check_epochs(3).unwrap_err().to_string();
+    assert!(error.ends_with("nothing for epoch 2; the run has 3 epochs, the dump 2"), "{error}");
     let unknown = message(0, id("d", 1));
     assert!(
         unknown.ends_with("nothing for frame d/1 of epoch 0; the dump has 4 frames of epochs 0 to 1, this one in none"),
@@ -156,7 +159,7 @@ fn dumps_of_something_else_are_refused_with_both_sides() {
             "classes is [\"Vehicle\", \"Pedestrian\", \"Cyclist\"], this run needs [\"Vehicle\", \"Pedestrian\", \"Bicycle\"]",
         ),
         (&classes(), wider, data(), "range is [-3.2"),
-        (&classes(), RANGE, reseeded, "data is DumpData"),
+        (&classes(), RANGE, reseeded, "data.data_seed is 7, this run needs 8"),
     ];
     for (classes, range, data, expected) in cases {
         let error = DumpReader::open(dir.path(), classes, range, &data, true).unwrap_err().to_string();
@@ -215,6 +218,7 @@ fn foreign_dump_of_f32_maps_serves_every_epoch_when_they_are_alike() {
     ];
     foreign(dir.path(), "anything.safetensors", &tensors);
     let reader = DumpReader::open(dir.path(), &classes(), RANGE, &data(), false).unwrap();
+    reader.check_epochs(30).unwrap();
     for epoch in [0, 29] {
         let read = reader.read(epoch, &[id("x", 3)], Device::Cpu).unwrap();
         assert_eq!(Vec::<f32>::try_from(read.heat_map.view([-1])).unwrap(), logits);

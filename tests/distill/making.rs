@@ -152,7 +152,7 @@ fn run_hears_the_same_from_a_dump_as_from_the_teacher() {
     let open = |from: TeacherFrom| {
         let mut config = DistillConfig::released(from);
         config.teacher.mode = TeacherMode::Eval;
-        TeacherSource::open(&config, &rig.student, &rig.data, Device::Cpu).unwrap()
+        TeacherSource::open(&config, &rig.student, &rig.data, 2, Device::Cpu).unwrap()
     };
     let (live, stored) = (open(TeacherFrom::Model(model)), open(TeacherFrom::Dump(dump)));
     assert_eq!(live.grid(), stored.grid());
