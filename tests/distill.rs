@@ -1,9 +1,11 @@
 //! What a student takes from its teacher. The losses' golden values and gradients are compared by `parity`.
 
 mod dump;
+mod golden;
 mod inherit;
 mod labels;
 mod losses;
+mod making;
 mod teacher;
 
 use pivotal::model::expected_params;

@@ -3,6 +3,7 @@
 
 mod augment;
 mod bag;
+mod cache;
 mod cloud;
 mod distill;
 mod docs;
@@ -20,5 +21,6 @@ mod sources;
 mod support;
 mod synth;
 mod tidy;
+mod training;
 mod transport;
 mod waymo;

@@ -17,6 +17,11 @@ fn golden_directory_every_supported_case_is_within_tolerance() {
     for model in ["cp-pillar", "cp-pillar-v0.4", "cp-pillar-v0.48", "cp-pillar-v0.64"] {
         assert!(compared(&format!("models/{model}")) >= 40, "{model} compared too little:\n{}", report.table());
     }
+    for student in ["v0.4", "v0.48", "v0.64"].map(|cells| format!("cp-pillar-{cells}")) {
+        assert!(compared(&format!("kd/logit_{student}")) >= 27 && compared(&format!("kd/e2e_{student}")) >= 120, "{student}");
+        assert!(compared(&format!("tgi/{student}_official")) >= 179, "{student}");
+    }
+    assert!(compared("kd/label_assign") >= 30 && compared("tgi/cp-voxel-xs_OFA_max") >= 279);
     assert!(compared("components/voxelize") >= 40 && compared("components/boxes") >= 16 && compared("hash/vectors") >= 4);
 }
 

@@ -3,3 +3,4 @@
 mod damage;
 mod expected;
 mod npz;
+mod tables;

@@ -3,6 +3,9 @@
 mod trainer {
     pub mod convert;
     pub mod eval;
+    // The end of a process that still has a thread in libtorch, as `detector_node` has it.
+    #[path = "../detector_node/exit.rs"]
+    pub mod exit;
     pub mod import;
     pub mod inspect;
     pub mod metrics;
@@ -10,6 +13,7 @@ mod trainer {
     pub mod profile;
     pub mod specs;
     pub mod synth;
+    pub mod train;
 }
 
 use std::process::ExitCode;
@@ -35,6 +39,7 @@ enum Command {
     Convert(convert::ConvertArgs),
     Inspect(inspect::InspectArgs),
     Synth(synth::SynthArgs),
+    Train(train::TrainArgs),
     Untrained(specs::UntrainedArgs),
     Specs(specs::SpecsArgs),
 }
@@ -49,6 +54,7 @@ fn main() -> ExitCode {
         Command::Convert(args) => convert::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Synth(args) => synth::run(&args),
+        Command::Train(args) => train::run(&args),
         Command::Untrained(args) => specs::untrained(&args),
         Command::Specs(args) => specs::list(&args),
     };

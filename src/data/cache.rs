@@ -13,7 +13,8 @@
 //! | `n.frame` | U8 | bytes of JSON | everything else: stamp, frame, columns, pose, labels |
 //!
 //! `index.json` ([`Index`]) is written last: a folder without it is an unfinished conversion. It names every frame with a checksum
-//! over its tensors. Nothing is compressed: the pages of the files are the cache, shared by all loader threads, and a frame costs one copy.
+//! over its tensors. Nothing is compressed: the mapped pages are shared by all loader threads and a frame costs one copy (1.5 ms of
+//! one core for 164 000 points with five columns); zstd would save 8 % of F32, 14 % of F16, and multiply that by six to ten.
 //!
 //! # What 16 bits cost
 //! Coordinates are whole steps, a step being the smallest power of two that spans the axis of the frame: 1/256 m for up to 128 m, so

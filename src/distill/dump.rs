@@ -34,10 +34,12 @@
 //!     safetensors.torch.save_file(out, path.replace("inputs", "dump"))
 //! ```
 
+mod make;
 mod reader;
 mod shard;
 mod writer;
 
+pub use make::{DumpFrames, DumpReport, MakeError, dump_inputs, dump_outputs};
 pub use reader::DumpReader;
 pub use writer::{DumpWriter, InputWriter};
 

@@ -74,6 +74,7 @@ impl CenterHead {
 
 impl Branch {
     fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
-        self.hidden.forward(x, mode).conv2d(&self.weight, Some(&self.bias), [1, 1], [1, 1], [1, 1], 1)
+        let (weight, bias) = (self.weight.to_kind(x.kind()), self.bias.to_kind(x.kind()));
+        self.hidden.forward(x, mode).conv2d(&weight, Some(&bias), [1, 1], [1, 1], [1, 1], 1)
     }
 }

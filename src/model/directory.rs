@@ -30,6 +30,9 @@ pub const PROVENANCE_FILE: &str = "provenance.json";
 /// Hashes of the other three, for `sha256sum -c`.
 pub const SUMS_FILE: &str = "SHA256SUMS";
 
+/// What the names of folders begin with in which a model directory is being written beside its place.
+pub(crate) const STAGING: &str = ".model-";
+
 /// Each file with the largest size read, in bytes.
 const FILES: [(&str, u64); 3] = [(WEIGHTS_FILE, 4 << 30), (SPEC_FILE, 1 << 20), (PROVENANCE_FILE, 16 << 20)];
 const SUMS_LIMIT: u64 = 1 << 16;
@@ -96,7 +99,7 @@ pub fn save(
     };
     fs::create_dir_all(parent).map_err(|error| refused(parent, error))?;
     // A staging folder is private; what is moved out of it is made inside, with the usual permissions.
-    let staging = tempfile::Builder::new().prefix(".model-").tempdir_in(parent).map_err(|error| refused(parent, error))?;
+    let staging = tempfile::Builder::new().prefix(STAGING).tempdir_in(parent).map_err(|error| refused(parent, error))?;
     let (fresh, old) = (staging.path().join("new"), staging.path().join("old"));
     fs::create_dir(&fresh).map_err(|error| refused(&fresh, error))?;
     for (file, bytes) in contents.iter().map(|(file, bytes)| (*file, &bytes[..])).chain([(SUMS_FILE, sums.as_bytes())]) {

@@ -93,9 +93,10 @@ pub struct ConvNormRelu {
 
 impl ConvNormRelu {
     /// # Shapes
-    /// - `x`: `[B, Cin, H, W]` to `[B, Cout, H / stride, W / stride]`
+    /// - `x`: `[B, Cin, H, W]` to `[B, Cout, H / stride, W / stride]`, in the arithmetic of `x`
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
-        let x = x.conv2d(&self.weight, self.bias.as_ref(), [self.stride, self.stride], [1, 1], [1, 1], 1);
+        let bias = self.bias.as_ref().map(|bias| bias.to_kind(x.kind()));
+        let x = x.conv2d(&self.weight.to_kind(x.kind()), bias.as_ref(), [self.stride, self.stride], [1, 1], [1, 1], 1);
         self.norm.forward(&x, mode).relu()
     }
 }
@@ -113,10 +114,10 @@ pub struct DeconvNormRelu {
 
 impl DeconvNormRelu {
     /// # Shapes
-    /// - `x`: `[B, Cin, H, W]` to `[B, Cout, H * stride, W * stride]`
+    /// - `x`: `[B, Cin, H, W]` to `[B, Cout, H * stride, W * stride]`, in the arithmetic of `x`
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         let stride = [self.stride, self.stride];
-        let x = x.conv_transpose2d(&self.weight, None::<&Tensor>, stride, [0, 0], [0, 0], 1, [1, 1]);
+        let x = x.conv_transpose2d(&self.weight.to_kind(x.kind()), None::<&Tensor>, stride, [0, 0], [0, 0], 1, [1, 1]);
         self.norm.forward(&x, mode).relu()
     }
 }

@@ -1,7 +1,7 @@
 //! CP-Pillar and its students, layer by layer as the reference runs them. Training and parity use this one; the node uses
 //! [`super::fused`], which must agree with it.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::backbone::{Backbone, BackboneTrace};
 use super::center_head::{CenterHead, HeadMaps};
@@ -52,10 +52,17 @@ impl PillarNet {
 
     /// A batch of pillars through all layers.
     pub fn forward(&self, pillars: &PaddedPillars, mode: Mode) -> PillarNetTrace {
+        self.forward_in(pillars, mode, Kind::Float)
+    }
+
+    /// The same with the convolutions in another arithmetic. Pillar features, weights and norms stay f32, and the head's outputs are
+    /// f32 again.
+    pub fn forward_in(&self, pillars: &PaddedPillars, mode: Mode, kind: Kind) -> PillarNetTrace {
         let vfe = self.vfe.forward(pillars, mode);
         let spatial_features = scatter(&vfe.pillar_features, &pillars.coords, pillars.batch_size, &self.grid);
-        let backbone = self.backbone.forward(&spatial_features, mode);
-        let head = self.head.forward(&backbone.spatial_features_2d, mode);
+        let backbone = self.backbone.forward(&spatial_features.to_kind(kind), mode);
+        let HeadMaps { shared, heat_map, regression } = self.head.forward(&backbone.spatial_features_2d, mode);
+        let head = HeadMaps { shared, heat_map: heat_map.to_kind(Kind::Float), regression: regression.to_kind(Kind::Float) };
         PillarNetTrace { vfe, spatial_features, backbone, head }
     }
 

@@ -248,6 +248,8 @@ fn isometry(matrix: &Matrix4<f64>) -> Result<Isometry3<f64>, String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn label() -> RawLabel {

@@ -171,6 +171,8 @@ fn split(transform: &Matrix4<f64>) -> (Matrix3<f64>, Vector3<f64>) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::super::range_image::{POSE_CHANNELS, RANGE_CHANNELS};
     use super::*;
 
@@ -192,8 +194,8 @@ mod tests {
         for (point, expected) in found.iter().zip([[-s, s, 0.0], [s, s, 0.0]]) {
             assert!(point.xyz.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{:?}", point.xyz);
         }
-        let uniform = Inclinations::Uniform { min: -0.4, max: 0.4 };
-        assert_eq!(uniform.of_rows(2).unwrap(), [0.2, -0.2]);
+        let uniform = Inclinations::Uniform { min: -1.0, max: 1.0 };
+        assert_eq!(uniform.of_rows(2).unwrap(), [0.5, -0.5]);
         assert_eq!(Inclinations::Listed(vec![-0.3, 0.1]).of_rows(2).unwrap(), [0.1, -0.3]);
     }
 

@@ -77,6 +77,8 @@ fn inflate(compressed: &[u8], limit: usize) -> Result<Vec<u8>, String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use std::io::Write;
 
     use super::super::proto::MatrixShape;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::Fingerprint;
 use crate::data::statistics::DataStatistics;
 
 /// What made a model, from what, and how good it was found to be. Holds nothing that differs between two equal runs,
@@ -25,6 +26,9 @@ pub struct Provenance {
     /// What an import decided and left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub import: Option<ImportRecord>,
+    /// How `trainer train` made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingRecord>,
     /// What the training data looked like, for [`crate::doctor`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_statistics: Option<DataStatistics>,
@@ -34,6 +38,36 @@ pub struct Provenance {
     /// When, if the caller wished to say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub date: Option<String>,
+}
+
+/// Everything a training run can be repeated from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingRecord {
+    /// Commit of the code, `-dirty` where files differed from it, or `unknown`.
+    pub revision: String,
+    /// Key of initial weights and of the order of frames.
+    pub seed: u64,
+    /// Key of augmentation.
+    pub data_seed: u64,
+    /// Steps of the optimiser behind the weights.
+    pub steps: u64,
+    /// What was trained on.
+    pub data: Fingerprint,
+    /// What the metrics were measured on.
+    pub validation: Option<Fingerprint>,
+    /// SHA-256 of the teacher's weights, or what a dump says of its teacher.
+    pub teacher: Option<String>,
+    /// SHA-256 of the weights that were inherited from.
+    pub inherited: Option<String>,
+    /// SHA-256 of the ground-truth database.
+    pub gt_database: Option<String>,
+    /// CPU threads of libtorch, on which the last bits depend.
+    pub n_threads: i32,
+    /// `cpu` or `cuda:N`.
+    pub device: String,
+    /// The run's configuration, every key.
+    pub config: serde_json::Value,
 }
 
 /// A file by name and content.
@@ -78,6 +112,7 @@ impl Provenance {
             data: data.to_owned(),
             source: None,
             import: None,
+            training: None,
             data_statistics: None,
             metrics: BTreeMap::new(),
             date: None,

@@ -40,8 +40,8 @@ struct CacheOptions {
     #[arg(long, value_enum, default_value = "f32")]
     dtype: Dtype,
     /// Keep what is inside: xmin,ymin,zmin,xmax,ymax,zmax in metres. Leave room for augmentation: 1.5 times the training range.
-    #[arg(long, value_delimiter = ',', num_args = 6, allow_hyphen_values = true)]
-    range: Option<Vec<f64>>,
+    #[arg(long, value_parser = six_numbers, allow_hyphen_values = true)]
+    range: Option<Range>,
     /// Frames of one file: what is in memory at once, and what a kill loses.
     #[arg(long, default_value_t = CacheSettings::default().shard_frames)]
     shard_frames: usize,
@@ -51,6 +51,14 @@ struct CacheOptions {
 enum Dtype {
     F32,
     F16,
+}
+
+type Range = [f64; 6];
+
+fn six_numbers(text: &str) -> Result<Range, String> {
+    let numbers: Vec<f64> =
+        text.split(',').map(|number| number.trim().parse()).collect::<Result<_, _>>().map_err(|error| format!("{error}"))?;
+    numbers.try_into().map_err(|numbers: Vec<f64>| format!("{} numbers, expected 6", numbers.len()))
 }
 
 pub fn run(args: &CacheArgs) -> anyhow::Result<ExitCode> {
@@ -76,8 +84,7 @@ fn convert(source: &dyn Source, options: &CacheOptions) -> anyhow::Result<ExitCo
         Dtype::F32 => Precision::F32,
         Dtype::F16 => Precision::F16,
     };
-    let range_m = range.as_deref().map(<[f64; 6]>::try_from).transpose().context("--range needs six numbers")?;
-    let settings = CacheSettings { precision, range_m, shard_frames: *shard_frames };
+    let settings = CacheSettings { precision, range_m: *range, shard_frames: *shard_frames };
     let template = "[{bar:30}] {pos}/{len} frames, {per_sec}, ETA {eta}";
     let bar = ProgressBar::new(source.len() as u64).with_style(ProgressStyle::with_template(template)?);
     let start = Instant::now();

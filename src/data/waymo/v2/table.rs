@@ -180,7 +180,9 @@ impl Table {
                 break;
             }
             n_skipped += n_levels;
-            (definition.clear(), repetition.clear(), values.clear());
+            definition.clear();
+            repetition.clear();
+            values.clear();
         }
         Ok((n_skipped == levels).then_some(reader))
     }

@@ -1,0 +1,7 @@
+//! The training run: configuration, checkpoints, log, folder, and the program that ties them together.
+
+mod checkpoint;
+mod config;
+mod log;
+mod program;
+mod run_folder;
