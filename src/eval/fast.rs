@@ -104,14 +104,14 @@ impl<'a> FrameCount<'a> {
 
         let pairs = Pairs { frame: self.frame, config: self.config, iou: |p, t| self.iou(p, t) };
         let candidates = self.candidates(group);
-        let meant: Vec<Option<usize>> = if generator.sorts_truth_only() {
-            let most = |prediction: &Vec<(usize, f32)>| {
-                most_overlapped(truths, |t| prediction.iter().find(|(index, _)| *index == t).map_or(0.0, |(_, iou)| *iou))
-            };
-            self.overlaps.iter().map(most).collect()
-        } else {
-            Vec::new()
-        };
+        let mut meant: Vec<Option<usize>> = vec![None; self.overlaps.len()];
+        if generator.sorts_truth_only() {
+            for &prediction in &group.predictions {
+                let overlapped = self.overlaps[prediction].iter().map(|&(truth, _)| truth);
+                let overlapped: Vec<usize> = overlapped.filter(|truth| truths.binary_search(truth).is_ok()).collect();
+                meant[prediction] = most_overlapped(&overlapped, |truth| self.iou(prediction, truth));
+            }
+        }
         let most_overlapped = |prediction: usize| meant[prediction];
 
         let mut is_above = vec![false; group.predictions.len()];

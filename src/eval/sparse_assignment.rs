@@ -91,7 +91,7 @@ impl Search<'_> {
         let mut by = i64::MAX;
         for &row in rows {
             by = by.min(self.row_price[row]);
-            for &pair in &self.weights[row] {
+            for &pair in self.weights[row] {
                 if self.joined_for[pair.0] != Some(root) {
                     by = by.min(self.slack(row, pair));
                 }
