@@ -3,6 +3,7 @@
 pub mod backbone;
 pub mod center_head;
 pub mod directory;
+mod flat_vfe;
 pub mod fused;
 pub mod init;
 pub mod layers;

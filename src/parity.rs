@@ -12,8 +12,12 @@ mod golden;
 mod hash;
 mod kd;
 mod kd_step;
+mod losses;
 mod models;
+mod optimizer;
+mod steps;
 mod tgi;
+mod training;
 mod voxel_shapes;
 
 use std::fmt::Write as _;
@@ -167,19 +171,19 @@ pub fn run(dir: &Path) -> Result<ParityReport, ParityError> {
             cases.push(run_case(&format!("tgi/{tag}"), |case| tgi::run(&tgi, &tag, case)));
         }
     }
-    for folder in ["optim", "loop"] {
-        for path in files(&dir.join(folder), "safetensors")? {
-            let mut case = Case::new(case_name(folder, &path));
-            case.unsupported.push("training is not part of this build".to_owned());
-            cases.push(case);
-        }
+    for path in files(&dir.join("optim"), "safetensors")? {
+        cases.push(run_case(&case_name("optim", &path), |case| optimizer::run(&path, case)));
+    }
+    for path in files(&dir.join("loop"), "safetensors")? {
+        cases.push(run_case(&case_name("loop", &path), |case| steps::run(&path, case)));
     }
     if cases.is_empty() { Err(ParityError::Empty(dir.to_path_buf())) } else { Ok(ParityReport { cases }) }
 }
 
 fn run_case(name: &str, body: impl FnOnce(&mut Case) -> Result<(), ParityError>) -> Case {
     let mut case = Case::new(name.to_owned());
-    case.error = guard(ParityError::Operation, || body(&mut case)).err();
+    // `guard` switches gradients off for inference; some cases need them.
+    case.error = guard(ParityError::Operation, || tch::with_grad(|| body(&mut case))).err();
     case
 }
 

@@ -21,6 +21,7 @@ mod sources;
 mod support;
 mod synth;
 mod tidy;
+mod train_parts;
 mod training;
 mod transport;
 mod waymo;

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::layers::{BatchNorm, ConvNormRelu, HEAD_NORM, Mode};
+use super::layers::{BatchNorm, ConvNormRelu, HEAD_NORM, Mode, conv3x3};
 use super::params::Params;
 
 /// Names and channels of the regression branches, in the order of the reference's prediction vector.
@@ -74,7 +74,6 @@ impl CenterHead {
 
 impl Branch {
     fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
-        let (weight, bias) = (self.weight.to_kind(x.kind()), self.bias.to_kind(x.kind()));
-        self.hidden.forward(x, mode).conv2d(&weight, Some(&bias), [1, 1], [1, 1], [1, 1], 1)
+        conv3x3(&self.hidden.forward(x, mode), &self.weight, Some(&self.bias), 1)
     }
 }

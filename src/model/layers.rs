@@ -1,6 +1,6 @@
 //! The layers the networks are made of, as the reference defines them. Plain and unfused: training and parity run these.
 
-use tch::Tensor;
+use tch::{Tensor, no_grad};
 
 use super::params::Params;
 
@@ -70,6 +70,19 @@ impl BatchNorm {
         )
     }
 
+    /// What the layer is in [`Mode::Train`] for a batch of `n` values a channel whose mean and biased variance (`[C]`) are known:
+    /// `y = scale * x + shift`. Updates the running statistics.
+    pub fn scale_and_shift_of_batch(&self, mean: &Tensor, variance: &Tensor, n: f64) -> (Tensor, Tensor) {
+        no_grad(|| {
+            let unbiased = variance.detach() * (n / (n - 1.0).max(1.0));
+            let _ = self.running_mean.shallow_clone().lerp_(&mean.detach(), self.settings.momentum);
+            let _ = self.running_var.shallow_clone().lerp_(&unbiased, self.settings.momentum);
+        });
+        let scale = &self.weight / (variance + self.settings.eps).sqrt();
+        let shift = &self.bias - mean * &scale;
+        (scale, shift)
+    }
+
     /// What the layer is in [`Mode::Eval`]: `y = scale * x + shift`, both `[C]`.
     pub fn scale_and_shift(&self) -> (Tensor, Tensor) {
         let scale = &self.weight / (&self.running_var + self.settings.eps).sqrt();
@@ -78,7 +91,7 @@ impl BatchNorm {
     }
 }
 
-/// 3x3 convolution with padding 1, batch norm, ReLU.
+/// 3x3 convolution with padding 1, batch norm, ReLU. It computes in the element type of its input; its weights and norm stay f32.
 #[derive(Debug)]
 pub struct ConvNormRelu {
     /// `[Cout, Cin, 3, 3]`.
@@ -93,15 +106,15 @@ pub struct ConvNormRelu {
 
 impl ConvNormRelu {
     /// # Shapes
-    /// - `x`: `[B, Cin, H, W]` to `[B, Cout, H / stride, W / stride]`, in the arithmetic of `x`
+    /// - `x`: `[B, Cin, H, W]` to `[B, Cout, H / stride, W / stride]`
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
-        let bias = self.bias.as_ref().map(|bias| bias.to_kind(x.kind()));
-        let x = x.conv2d(&self.weight.to_kind(x.kind()), bias.as_ref(), [self.stride, self.stride], [1, 1], [1, 1], 1);
+        let x = conv3x3(x, &self.weight, self.bias.as_ref(), self.stride);
         self.norm.forward(&x, mode).relu()
     }
 }
 
-/// Transposed convolution with kernel = stride, batch norm, ReLU.
+/// Transposed convolution with kernel = stride, batch norm, ReLU. It computes in the element type of its input; its weights and norm
+/// stay f32.
 #[derive(Debug)]
 pub struct DeconvNormRelu {
     /// `[Cin, Cout, stride, stride]`.
@@ -114,10 +127,20 @@ pub struct DeconvNormRelu {
 
 impl DeconvNormRelu {
     /// # Shapes
-    /// - `x`: `[B, Cin, H, W]` to `[B, Cout, H * stride, W * stride]`, in the arithmetic of `x`
+    /// - `x`: `[B, Cin, H, W]` to `[B, Cout, H * stride, W * stride]`
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         let stride = [self.stride, self.stride];
         let x = x.conv_transpose2d(&self.weight.to_kind(x.kind()), None::<&Tensor>, stride, [0, 0], [0, 0], 1, [1, 1]);
         self.norm.forward(&x, mode).relu()
     }
+}
+
+/// 3x3 convolution with padding 1, in the element type of `x`.
+///
+/// # Shapes
+/// - `x`: `[B, Cin, H, W]`; `weight`: `[Cout, Cin, 3, 3]`; `bias`: `[Cout]`
+pub fn conv3x3(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: i64) -> Tensor {
+    let kind = x.kind();
+    let bias = bias.map(|bias| bias.to_kind(kind));
+    x.conv2d(&weight.to_kind(kind), bias.as_ref(), [stride, stride], [1, 1], [1, 1], 1)
 }

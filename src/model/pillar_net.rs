@@ -1,13 +1,15 @@
 //! CP-Pillar and its students, layer by layer as the reference runs them. Training and parity use this one; the node uses
 //! [`super::fused`], which must agree with it.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
+
+use tch::Kind;
 
 use super::backbone::{Backbone, BackboneTrace};
 use super::center_head::{CenterHead, HeadMaps};
 use super::layers::{BatchNorm, Mode};
 use super::params::Params;
-use super::pillar_vfe::{PaddedPillars, PillarVfe, VfeTrace, scatter};
+use super::pillar_vfe::{PaddedPillars, PillarVfe, VfeTrace, scatter, scatter_channels_last};
 use super::spec::{ModelSpec, NetworkSpec};
 use crate::voxel::Grid;
 
@@ -52,18 +54,23 @@ impl PillarNet {
 
     /// A batch of pillars through all layers.
     pub fn forward(&self, pillars: &PaddedPillars, mode: Mode) -> PillarNetTrace {
-        self.forward_in(pillars, mode, Kind::Float)
-    }
-
-    /// The same with the convolutions in another arithmetic. Pillar features, weights and norms stay f32, and the head's outputs are
-    /// f32 again.
-    pub fn forward_in(&self, pillars: &PaddedPillars, mode: Mode, kind: Kind) -> PillarNetTrace {
         let vfe = self.vfe.forward(pillars, mode);
         let spatial_features = scatter(&vfe.pillar_features, &pillars.coords, pillars.batch_size, &self.grid);
-        let backbone = self.backbone.forward(&spatial_features.to_kind(kind), mode);
-        let HeadMaps { shared, heat_map, regression } = self.head.forward(&backbone.spatial_features_2d, mode);
-        let head = HeadMaps { shared, heat_map: heat_map.to_kind(Kind::Float), regression: regression.to_kind(Kind::Float) };
+        let backbone = self.backbone.forward(&spatial_features, mode);
+        let head = self.head.forward(&backbone.spatial_features_2d, mode);
         PillarNetTrace { vfe, spatial_features, backbone, head }
+    }
+
+    /// The head maps of [`PillarNet::forward`] in f32, computed faster; gradients flow through both. This is what training runs.
+    ///
+    /// Pillar features are always f32. `kind` is the element type of the 2-D part, whose weights stay f32: `Float`, or `BFloat16`
+    /// for processors and GPUs that multiply it faster. `shared` of the result is of that type.
+    pub fn forward_fast(&self, pillars: &PaddedPillars, mode: Mode, kind: Kind) -> HeadMaps {
+        let features = self.vfe.forward_flat(pillars, mode).to_kind(kind); // [P, C]
+        let map = scatter_channels_last(&features, &pillars.coords, pillars.batch_size, &self.grid);
+        let maps = self.head.forward(&self.backbone.forward(&map, mode).spatial_features_2d, mode);
+        let [heat_map, regression] = [maps.heat_map, maps.regression].map(|map| map.to_kind(Kind::Float));
+        HeadMaps { heat_map, regression, ..maps }
     }
 
     /// All batch norms in the order of the reference's state dict.

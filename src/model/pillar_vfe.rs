@@ -56,7 +56,7 @@ impl PaddedPillars {
     }
 
     /// Which slots hold a point: `[P, T, 1]` bool.
-    fn stored_slots(&self) -> Tensor {
+    pub(super) fn stored_slots(&self) -> Tensor {
         let slot = Tensor::arange(self.voxels.size()[1], (Kind::Int64, self.voxels.device())).view([1, -1]);
         slot.lt_tensor(&self.num_points.view([-1, 1])).unsqueeze(2)
     }
@@ -87,7 +87,7 @@ pub struct VfeTrace {
 pub struct PillarVfe {
     /// Both layers.
     pub layers: [PfnLayer; 2],
-    grid: Grid,
+    pub(super) grid: Grid,
 }
 
 impl PillarVfe {
@@ -153,9 +153,14 @@ pub fn pillar_centers(grid: &Grid, coords: &Tensor) -> Tensor {
 /// - `features`: `[P, C]`; `coords`: `[P, 4]` as (batch, z, y, x)
 /// - out: `[B, C, H, W]`
 pub fn scatter(features: &Tensor, coords: &Tensor, batch_size: i64, grid: &Grid) -> Tensor {
+    scatter_channels_last(features, coords, batch_size, grid).contiguous()
+}
+
+/// [`scatter`] with the channels of a cell beside each other in memory, as processors' convolutions want them.
+pub fn scatter_channels_last(features: &Tensor, coords: &Tensor, batch_size: i64, grid: &Grid) -> Tensor {
     let (_, c) = features.size2().unwrap_or((0, 0));
     let (w, h) = (grid.shape[0] as i64, grid.shape[1] as i64);
     let cell = (coords.i((.., 0)) * h + coords.i((.., 2))) * w + coords.i((.., 3));
     let map = Tensor::zeros([batch_size * h * w, c], (features.kind(), features.device()));
-    map.index_copy(0, &cell, features).view([batch_size, h, w, c]).permute([0, 3, 1, 2]).contiguous()
+    map.index_copy(0, &cell, features).view([batch_size, h, w, c]).permute([0, 3, 1, 2])
 }

@@ -32,6 +32,18 @@ pub fn segment_max(values: &Tensor, pillars: &PillarTensors) -> Tensor {
     }
 }
 
+/// The point of each pillar with the highest `signs` times value, channel by channel; the first of several.
+///
+/// # Shapes
+/// - `values`: `[N', C]`; `signs`: `[C]`; `num_points`: `[P]` i64, none 0; `pillar_of_point`: `[N']` i64, ascending
+/// - out: `[P, C]` i64, rows of `values`
+pub fn segment_argmax(values: &Tensor, signs: &Tensor, num_points: &Tensor, pillar_of_point: &Tensor) -> Tensor {
+    match values.device() {
+        Device::Cpu => segment_argmax_by_loop(values, signs, num_points),
+        _ => segment_argmax_by_scatter(values, signs, num_points, pillar_of_point),
+    }
+}
+
 fn decorate_by_loop(pillars: &PillarTensors, grid: &Grid) -> Tensor {
     let centers = pillar_centers(grid, &pillars.coords);
     let (n, d) = (pillars.points.size()[0], pillars.points.size()[1] as usize);
@@ -96,6 +108,44 @@ fn segment_max_by_scatter(values: &Tensor, pillars: &PillarTensors) -> Tensor {
     lowest.internal_scatter_reduce(0, &index, values, "amax", true)
 }
 
+fn segment_argmax_by_loop(values: &Tensor, signs: &Tensor, num_points: &Tensor) -> Tensor {
+    let c = values.size()[1] as usize;
+    let values = values.contiguous();
+    let (rows, signs, counts) = (floats(&values), floats(signs), integers(num_points));
+    let mut out = vec![0i64; counts.len() * c];
+    let mut highest = vec![0f32; c];
+    let mut point_idx = 0;
+    for (count, found) in counts.iter().zip(out.chunks_exact_mut(c)) {
+        highest.fill(f32::NEG_INFINITY);
+        found.fill(point_idx);
+        for row_idx in point_idx..point_idx + count {
+            let row = &rows[row_idx as usize * c..(row_idx as usize + 1) * c];
+            for (((value, sign), high), found) in row.iter().zip(signs).zip(&mut highest).zip(&mut *found) {
+                let value = value * sign;
+                let higher = value > *high;
+                *high = if higher { value } else { *high };
+                *found = if higher { row_idx } else { *found };
+            }
+        }
+        point_idx += count;
+    }
+    Tensor::from_slice(&out).view([counts.len() as i64, c as i64])
+}
+
+fn segment_argmax_by_scatter(values: &Tensor, signs: &Tensor, num_points: &Tensor, pillar_of_point: &Tensor) -> Tensor {
+    let values = values * signs;
+    let (n, c) = (values.size()[0], values.size()[1]);
+    let shape = [num_points.size()[0], c];
+    let index = pillar_of_point.unsqueeze(1).expand_as(&values);
+    let lowest = Tensor::full(shape, f64::NEG_INFINITY, (values.kind(), values.device()));
+    let highest = lowest.internal_scatter_reduce(0, &index, &values, "amax", true);
+    let row = Tensor::arange(n, (Kind::Int64, values.device())).unsqueeze(1).expand_as(&values);
+    let row = row.masked_fill(&values.ne_tensor(&highest.index_select(0, pillar_of_point)), n);
+    // Where a value is no number nothing equals the maximum; any point will carry it on.
+    let last = Tensor::full(shape, n - 1, (Kind::Int64, values.device()));
+    last.internal_scatter_reduce(0, &index, &row, "amin", true)
+}
+
 fn assert_plain(tensor: &Tensor, kind: Kind) {
     assert!(
         tensor.device() == Device::Cpu && tensor.kind() == kind && tensor.is_contiguous(),
@@ -155,5 +205,11 @@ mod tests {
         assert!((&looped - scattered).abs().max().double_value(&[]) < 1e-5);
         let (looped, scattered) = (segment_max_by_loop(&looped, &pillars), segment_max_by_scatter(&looped, &pillars));
         assert_eq!(looped, scattered);
+        let values = decorate_by_loop(&pillars, &grid).round(); // rounded, so that some are equal
+        let signs = Tensor::from_slice(&[1f32, -1.0, 1.0, 1.0, -1.0, 1.0, 0.0, 1.0, 1.0, 1.0, -1.0]);
+        let looped = segment_argmax_by_loop(&values, &signs, &pillars.num_points);
+        assert_eq!(looped, segment_argmax_by_scatter(&values, &signs, &pillars.num_points, &pillars.pillar_of_point));
+        let highest = (&values * &signs).gather(0, &looped, false);
+        assert_eq!(highest, segment_max_by_loop(&(&values * &signs), &pillars));
     }
 }

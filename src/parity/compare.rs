@@ -103,6 +103,17 @@ pub fn compare(stage: &str, ours: &Tensor, golden: &Tensor, limit: Limit) -> Sta
     result
 }
 
+/// A stage of many things measured alike: (name, absolute difference, share of what it is held to). The worst one decides; a NaN is
+/// the worst there is.
+pub fn worst<'a>(stage: &str, unit: &str, limit: f64, measured: impl IntoIterator<Item = (&'a str, f64, f64)>) -> StageResult {
+    let key = |share: f64| if share.is_nan() { f64::INFINITY } else { share };
+    let worst = measured.into_iter().max_by(|a, b| key(a.2).total_cmp(&key(b.2)));
+    let (name, max_abs, max_rel) = worst.unwrap_or(("", 0.0, 0.0));
+    let within = max_rel <= limit;
+    let detail = if within { String::new() } else { format!("`{name}` is off by {max_rel:.3e} {unit}, allowed {limit:.0e}") };
+    StageResult { stage: stage.to_owned(), max_abs, max_rel, limit: format!("{limit:.0e} {unit}"), within, detail }
+}
+
 /// A stage of values that are equal or not.
 pub fn exact<T: PartialEq + std::fmt::Debug>(stage: &str, ours: &T, golden: &T) -> StageResult {
     if ours == golden {

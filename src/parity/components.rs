@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 
 use super::compare::{Limit, compare, exact};
 use super::golden::{Companion, Golden};
-use super::{Case, ParityError, boxes};
+use super::{Case, ParityError, boxes, losses};
 use crate::voxel::{Grid, Pillarizer, Pillars, VoxelCaps, pillarize_by_sort};
 
 pub fn run(path: &Path, case: &mut Case) -> Result<(), ParityError> {
@@ -16,8 +16,9 @@ pub fn run(path: &Path, case: &mut Case) -> Result<(), ParityError> {
     match stem.as_ref() {
         "voxelize" => voxelize(&golden, &companion, case),
         "boxes" => boxes::run(&golden, case),
+        "heads_losses" => losses::run(&golden, &companion, case),
         _ => {
-            case.unsupported.push("targets and losses are not part of this build".to_owned());
+            case.unsupported.push("this build knows no component of that name".to_owned());
             Ok(())
         }
     }

@@ -56,6 +56,12 @@ impl Golden {
         self.find(name).ok_or_else(|| self.content_error(name, "is missing"))
     }
 
+    /// All tensors whose names begin like this, by name.
+    pub fn starting_with<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a Tensor)> {
+        let from = self.tensors.range(prefix.to_owned()..).take_while(move |(name, _)| name.starts_with(prefix));
+        from.map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
     /// Compares a tensor stored whole, or as every k-th channel with sums over all (`#c<k>`, `#sum`, `#sumsq`).
     pub fn compare_stage(&self, name: &str, ours: &Tensor, channel_axis: i64, limit: Limit) -> Result<StageResult, ParityError> {
         if let Some(golden) = self.find(name) {

@@ -6,18 +6,19 @@ use tch::{Device, IndexOp, Kind, Tensor};
 
 use super::compare::{Limit, StageResult, compare, exact};
 use super::golden::{Companion, Golden};
-use super::{Case, ParityError};
+use super::{Case, ParityError, training};
 use crate::geometry::wrap_angle;
 use crate::model::center_head::{HeadMaps, REGRESSION_BRANCHES};
 use crate::model::fused::FusedPillarNet;
 use crate::model::init::{HeadMultipliers, hash_weights};
 use crate::model::layers::Mode;
-use crate::model::params::{ParamDecl, Params};
+use crate::model::params::{ParamDecl, Params, Weights};
 use crate::model::pillar_net::{PillarNet, PillarNetTrace};
 use crate::model::pillar_vfe::PaddedPillars;
 use crate::model::spec::ModelSpec;
 use crate::pipeline::{Boxes, boxes_from_maps, boxes_from_peaks};
 use crate::postprocess::{self, Detection};
+use crate::train::optim::trainable;
 use crate::voxel::{PillarTensors, Pillarizer, pillarize_by_sort, pillarize_on_device};
 
 /// Of `eval` features.
@@ -64,9 +65,28 @@ pub fn run(path: &Path, case: &mut Case) -> Result<(), ParityError> {
     }
     fused_stages(&golden, &net, &spec, &clouds, case)?;
 
-    let train_net = PillarNet::new(&Params::load(&weights, Device::Cpu), &spec);
-    train_stages(&golden, &companion, &train_net, &padded, &params, case)?;
-    case.unsupported.push("targets, losses and gradients are not part of this build".to_owned());
+    let targets = training::draw(&golden, "input/gt_boxes", &spec)?;
+    training::target_stages(&golden, &targets, case)?;
+    let copies: Weights = weights.iter().map(|(name, tensor)| (name.clone(), tensor.copy())).collect();
+    // The network shares its tensors with `weights`, so these are the ones it uses. Batch statistics come last: they change running ones.
+    let mut learned = trainable(&params, &weights);
+    let frozen = net.forward(&padded, Mode::Eval);
+    training::step_stages(&golden, &companion, &frozen.head, &targets, &mut learned, Mode::Eval, case)?;
+    let trace = net.forward(&padded, Mode::Train);
+    train_stages(&golden, &companion, &net, &trace, &params, case)?;
+    training::step_stages(&golden, &companion, &trace.head, &targets, &mut learned, Mode::Train, case)?;
+
+    let n_plain = case.stages.len();
+    let net = PillarNet::new(&Params::load(&copies, Device::Cpu), &spec);
+    let mut learned = trainable(&params, &copies);
+    for mode in [Mode::Eval, Mode::Train] {
+        let head = net.forward_fast(&padded, mode, Kind::Float);
+        training::step_stages(&golden, &companion, &head, &targets, &mut learned, mode, case)?;
+    }
+    running_stages(&golden, &net, case)?;
+    for stage in &mut case.stages[n_plain..] {
+        stage.stage.insert_str(0, "fast ");
+    }
     Ok(())
 }
 
@@ -173,15 +193,10 @@ fn train_stages(
     golden: &Golden,
     companion: &Companion,
     net: &PillarNet,
-    padded: &PaddedPillars,
+    trace: &PillarNetTrace,
     params: &[ParamDecl],
     case: &mut Case,
 ) -> Result<(), ParityError> {
-    if golden.find("train/head/hm").is_none() {
-        case.unsupported.push("the file holds no training forward pass".to_owned());
-        return Ok(());
-    }
-    let trace = net.forward(padded, Mode::Train);
     case.stages.push(golden.compare_stage("train/vfe/pillar_features", &trace.vfe.pillar_features, 1, TRAIN)?);
     let stage = golden.compare_stage("train/b2d/spatial_features_2d", &trace.backbone.spatial_features_2d, 1, TRAIN)?;
     case.stages.push(stage);
@@ -192,6 +207,11 @@ fn train_stages(
         params.iter().filter_map(|p| Some((p.name.strip_suffix(&format!(".{what}"))?.to_owned(), p.shape[0]))).collect::<Vec<_>>()
     };
     case.stages.push(exact("train/bn_order", &ours("running_mean"), &order));
+    running_stages(golden, net, case)
+}
+
+/// Running statistics after one step with batch statistics.
+fn running_stages(golden: &Golden, net: &PillarNet, case: &mut Case) -> Result<(), ParityError> {
     let norms = net.norms();
     let means: Vec<_> = norms.iter().map(|norm| &norm.running_mean).collect();
     let vars: Vec<_> = norms.iter().map(|norm| &norm.running_var).collect();

@@ -1,7 +1,7 @@
 //! How far the head's maps are from their targets (sparsekd-spec section 2.6).
 
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::targets::Targets;
 use super::{SettingError, rule};
@@ -66,7 +66,7 @@ impl DetectionLoss {
 pub fn detection_loss(probabilities: &Tensor, regression: &Tensor, targets: &Targets) -> DetectionLoss {
     DetectionLoss {
         heat_map: focal_loss(probabilities, &targets.heat_map),
-        regression: box_loss(regression, &targets.boxes, &targets.index, &targets.mask).sum(Kind::Float),
+        regression: box_loss(regression, &targets.boxes, &targets.index, &targets.mask).sum(regression.kind()),
     }
 }
 
@@ -78,13 +78,14 @@ pub fn detection_loss(probabilities: &Tensor, regression: &Tensor, targets: &Tar
 /// - `probabilities`, `target`: `[B, K, H, W]`, probabilities inside (0, 1)
 /// - out: scalar
 pub fn focal_loss(probabilities: &Tensor, target: &Tensor) -> Tensor {
-    let at_object = target.eq(1.0).to_kind(Kind::Float);
+    let kind = probabilities.kind();
+    let at_object = target.eq(1.0).to_kind(kind);
     let missed: Tensor = 1.0 - probabilities;
     let positive = probabilities.log() * missed.square() * &at_object;
     // (1 - target)^4 is zero at the objects themselves.
     let negative = missed.log() * probabilities.square() * (target - 1.0).square().square();
-    let n_objects = at_object.sum(Kind::Float).clamp_min(1.0);
-    -(positive + negative).sum(Kind::Float) / n_objects
+    let n_objects = at_object.sum(kind).clamp_min(1.0);
+    -(positive + negative).sum(kind) / n_objects
 }
 
 /// L1 distance of predicted from true boxes at the objects' cells, over the number of objects in the batch.
@@ -95,10 +96,11 @@ pub fn focal_loss(probabilities: &Tensor, target: &Tensor) -> Tensor {
 /// - `map`: `[B, C, H, W]`; `boxes`: `[B, M, C]`; `index`: `[B, M]` i64 into H W; `mask`: `[B, M]`
 /// - out: `[C]`
 pub fn box_loss(map: &Tensor, boxes: &Tensor, index: &Tensor, mask: &Tensor) -> Tensor {
-    let mask = mask.to_kind(Kind::Float);
-    let n_objects = mask.sum(Kind::Float).clamp_min(1.0);
+    let kind = map.kind();
+    let mask = mask.to_kind(kind);
+    let n_objects = mask.sum(kind).clamp_min(1.0);
     let difference = (at_cells(map, index) - boxes).abs() * mask.unsqueeze(2);
-    difference.masked_fill(&boxes.isnan(), 0.0).sum_dim_intlist([0, 1].as_slice(), false, Kind::Float) / n_objects
+    difference.masked_fill(&boxes.isnan(), 0.0).sum_dim_intlist([0, 1].as_slice(), false, kind) / n_objects
 }
 
 /// Values of a map at some cells.

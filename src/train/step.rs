@@ -92,7 +92,7 @@ pub fn gradient(
         Precision::F32 => Kind::Float,
         Precision::Bf16 => Kind::BFloat16,
     };
-    let maps = state.net.forward_in(&batch.student, Mode::Train, kind).head;
+    let maps = state.net.forward_fast(&batch.student, Mode::Train, kind);
     let loss = loss(&maps, &batch.boxes, spec, config, taught.as_ref());
     let mut losses = BTreeMap::new();
     for (name, term) in loss.terms.iter().map(|(name, term)| (*name, term)).chain([("total", &loss.total)]) {

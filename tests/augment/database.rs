@@ -38,7 +38,7 @@ fn points_belong_to_the_first_box_and_are_relative_to_it_with_raw_intensity() {
         label("Cyclist", boxes[1]),
         label("Cyclist", box_at(50.0, 0.0)),
     ];
-    let source = Frames::new(vec![Frame::Good(sample(0, &points, Some(labels)))]);
+    let source = Frames::new(vec![Frame::good(sample(0, &points, Some(labels)))]);
     let dir = tempfile::tempdir().unwrap();
     let manifest = made(&source, dir.path());
     assert_eq!((manifest.n_frames, manifest.n_without_points), (1, 1), "{manifest:?}");
@@ -58,9 +58,9 @@ fn a_class_that_is_not_wanted_keeps_its_points_and_one_that_is_not_due_does_not(
     let points = [[0.5, 0.0, 1.0, 1.0]];
     // The sign claims the point; the vehicle does so in frame 0, but is not due in frame 1.
     let frames = vec![
-        Frame::Good(sample(0, &points, labels("Vehicle"))),
-        Frame::Good(sample(1, &points, labels("Vehicle"))),
-        Frame::Good(sample(2, &points, labels("Sign"))),
+        Frame::good(sample(0, &points, labels("Vehicle"))),
+        Frame::good(sample(1, &points, labels("Vehicle"))),
+        Frame::good(sample(2, &points, labels("Sign"))),
     ];
     let dir = tempfile::tempdir().unwrap();
     made(&Frames::new(frames), dir.path());
@@ -75,7 +75,7 @@ fn classes_are_taken_from_every_fourth_second_and_single_frame() {
     let points: Vec<[f32; 4]> = boxes.iter().map(|b| [b.center[0] as f32, 0.0, 1.0, 1.0]).collect();
     let frame = |index| {
         let labels = ["Vehicle", "Pedestrian", "Cyclist"].iter().zip(boxes).map(|(class, b)| label(class, b)).collect();
-        Frame::Good(sample(index, &points, Some(labels)))
+        Frame::good(sample(index, &points, Some(labels)))
     };
     let dir = tempfile::tempdir().unwrap();
     let manifest = made(&Frames::new((0..9).map(frame).collect()), dir.path());
@@ -89,8 +89,8 @@ fn frames_without_use_are_listed_and_do_not_stop_the_rest() {
     broken.box3d.size[1] = f64::NAN;
     let mut frames = Frames::streets(6).frames;
     frames[1] = Frame::Unreadable;
-    frames[2] = Frame::Good(sample(2, &[], None));
-    frames[3] = Frame::Good(sample(3, &[], Some(vec![broken])));
+    frames[2] = Frame::good(sample(2, &[], None));
+    frames[3] = Frame::good(sample(3, &[], Some(vec![broken])));
     let dir = tempfile::tempdir().unwrap();
     let manifest = made(&Frames::new(frames), dir.path());
     assert_eq!(manifest.n_unlabelled, 1);
@@ -176,7 +176,7 @@ fn useless_settings_and_sources_are_refused() {
     }
     let mut odd = super::scene::street(1);
     odd.cloud.features.swap(2, 3);
-    let source = Frames::new(vec![Frame::Good(super::scene::street(0)), Frame::Good(odd)]);
+    let source = Frames::new(vec![Frame::good(super::scene::street(0)), Frame::good(odd)]);
     let error = build(&source, &DatabaseSettings::default(), tempfile::tempdir().unwrap().path(), &mut |_| ()).unwrap_err();
     assert!(error.to_string().contains("frame 1: has columns"), "{error}");
 }

@@ -124,7 +124,7 @@ fn what_a_frame_becomes_does_not_depend_on_the_order_of_the_run() {
 fn unusable_frames_are_replaced_counted_and_reported() {
     let mut frames = Frames::streets(10).frames;
     frames[3] = Frame::Unreadable;
-    frames[6] = Frame::Good(sample(6, &[[0.0; 4]], None));
+    frames[6] = Frame::good(sample(6, &[[0.0; 4]], None));
     let source = Arc::new(Frames::new(frames));
     let epoch = batches(&source, &config(5, 2), SHUFFLED, (0, 0, 1));
     let ids: Vec<u64> = epoch.iter().flat_map(|batch| &batch.ids).map(|id| id.frame).collect();
@@ -179,8 +179,8 @@ fn sources_with_nothing_to_learn_from_end_with_the_reasons() {
         label.class = "car".to_owned();
     }
     let cases = [
-        (Frame::Good(strange), "labels of classes that are not mapped: 202 car"),
-        (Frame::Good(sample(0, &[[0.0; 4]], None)), "101 without labels"),
+        (Frame::good(strange), "labels of classes that are not mapped: 202 car"),
+        (Frame::good(sample(0, &[[0.0; 4]], None)), "101 without labels"),
         (Frame::Unreadable, "last unreadable: street/0: street: frame 0: is torn"),
     ];
     for (frame, expected) in cases {

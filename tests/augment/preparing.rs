@@ -139,7 +139,8 @@ fn frames_with_nothing_to_learn_give_none_and_say_why() {
 
 #[test]
 fn labels_that_are_no_boxes_are_errors_that_name_frame_label_and_field() {
-    let cases: [(&str, fn(&mut Box3d)); 4] = [
+    type Spoil = fn(&mut Box3d);
+    let cases: [(&str, Spoil); 4] = [
         ("street/8: label 1 (Cyclist): y = NaN: must be finite", |b| b.center[1] = f64::NAN),
         ("street/8: label 1 (Cyclist): length = -1: must be greater than 0", |b| b.size[0] = -1.0),
         ("street/8: label 1 (Cyclist): height = 0: must be greater than 0", |b| b.size[2] = 0.0),

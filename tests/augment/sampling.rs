@@ -17,7 +17,7 @@ fn vehicles(n: u64, n_points: usize) -> (tempfile::TempDir, Arc<GtDatabase>) {
     let frame = |index: u64| {
         let b = Box3d { yaw: 0.0, ..box_at(-70.0 + 6.0 * (index % 24) as f64, -70.0 + 4.0 * (index / 24) as f64) };
         let points = vec![[b.center[0] as f32, b.center[1] as f32, 1.0, index as f32]; n_points];
-        Frame::Good(sample(index, &points, Some(vec![label("Vehicle", b)])))
+        Frame::good(sample(index, &points, Some(vec![label("Vehicle", b)])))
     };
     let dir = tempfile::tempdir().unwrap();
     let settings = DatabaseSettings { every: [("Vehicle".to_owned(), 1)].into() };
@@ -48,7 +48,7 @@ fn of_two_overlapping_candidates_neither_is_taken() {
     let upright = |x: f64, y: f64| Box3d { center: [x, y, 1.0], size: [4.0, 2.0, 2.0], yaw: 0.0 };
     let high = Box3d { center: [20.0, 0.0, 50.0], ..upright(0.0, 0.0) };
     let turned = Box3d { yaw: std::f64::consts::FRAC_PI_4, ..upright(20.0, 0.0) };
-    let cases: [(&str, Vec<Box3d>, Vec<Box3d>, Vec<usize>); 6] = [
+    let cases = [
         ("apart", vec![upright(0.0, 0.0), upright(5.0, 0.0)], vec![upright(0.0, 3.0)], vec![0, 1]),
         ("each other", vec![upright(0.0, 0.0), upright(3.9, 0.0), upright(20.0, 0.0)], vec![], vec![2]),
         ("one stands", vec![upright(0.0, 0.0), upright(10.0, 0.0)], vec![upright(10.0, 1.9)], vec![0]),

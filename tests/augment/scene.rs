@@ -69,9 +69,15 @@ pub fn evaluation() -> Preparation {
 /// What happens when a frame is loaded.
 #[derive(Debug, Clone)]
 pub enum Frame {
-    Good(Sample),
+    Good(Box<Sample>),
     Unreadable,
     Panics,
+}
+
+impl Frame {
+    pub fn good(sample: Sample) -> Self {
+        Self::Good(Box::new(sample))
+    }
 }
 
 /// Frames in memory.
@@ -87,7 +93,7 @@ impl Frames {
     }
 
     pub fn streets(n: u64) -> Self {
-        Self::new((0..n).map(|frame| Frame::Good(street(frame))).collect())
+        Self::new((0..n).map(|frame| Frame::good(street(frame))).collect())
     }
 }
 
@@ -103,7 +109,7 @@ impl Source for Frames {
     fn load(&self, _epoch: u64, index: usize) -> Result<Sample, DataError> {
         self.n_loaded.fetch_add(1, Ordering::Relaxed);
         match &self.frames[index] {
-            Frame::Good(sample) => Ok(sample.clone()),
+            Frame::Good(sample) => Ok(Sample::clone(sample)),
             Frame::Unreadable => {
                 let (path, place, reason) = ("street".to_owned(), format!("frame {index}"), "is torn".to_owned());
                 Err(DataError::Format { path, place, reason })
