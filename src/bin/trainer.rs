@@ -2,6 +2,7 @@
 
 mod trainer {
     pub mod convert;
+    pub mod doctor;
     pub mod dump_teacher;
     pub mod eval;
     // The end of a process that still has a thread in libtorch, as `detector_node` has it.
@@ -36,6 +37,7 @@ enum Command {
     Metrics(metrics::MetricsArgs),
     Parity(parity::ParityArgs),
     Profile(profile::ProfileArgs),
+    Doctor(doctor::DoctorArgs),
     Import(import::ImportArgs),
     Convert(convert::ConvertArgs),
     Inspect(inspect::InspectArgs),
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Command::Metrics(args) => metrics::run(&args),
         Command::Parity(args) => parity::run(&args),
         Command::Profile(args) => profile::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Inspect(args) => inspect::run(&args),
