@@ -18,7 +18,7 @@ fn events(bytes: &[u8]) -> Vec<Event> {
         let crc = bytes.iter().fold(!0u32, |crc, byte| {
             (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 })
         });
-        ((!crc >> 15) | (!crc << 17)).wrapping_add(0xa282_ead8)
+        (!crc).rotate_right(15).wrapping_add(0xa282_ead8)
     };
     let mut rest = bytes;
     let mut events = Vec::new();
