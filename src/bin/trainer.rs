@@ -3,6 +3,7 @@
 mod trainer {
     pub mod convert;
     pub mod doctor;
+    pub mod dump_teacher;
     pub mod eval;
     // The end of a process that still has a thread in libtorch, as `detector_node` has it.
     #[path = "../detector_node/exit.rs"]
@@ -42,6 +43,7 @@ enum Command {
     Inspect(inspect::InspectArgs),
     Synth(synth::SynthArgs),
     Train(train::TrainArgs),
+    DumpTeacher(dump_teacher::DumpTeacherArgs),
     Untrained(specs::UntrainedArgs),
     Specs(specs::SpecsArgs),
 }
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Synth(args) => synth::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::DumpTeacher(args) => dump_teacher::run(&args),
         Command::Untrained(args) => specs::untrained(&args),
         Command::Specs(args) => specs::list(&args),
     };

@@ -54,7 +54,7 @@ pub struct TrainArgs {
 }
 
 const EXIT_USAGE: u8 = 2;
-const EXIT_STOPPED: u8 = 3;
+pub const EXIT_STOPPED: u8 = 3;
 const EXIT_NON_FINITE: u8 = 4;
 const EXIT_DISK: u8 = 5;
 /// As a shell reports a process that SIGINT ended.
@@ -125,7 +125,7 @@ fn exit_code(error: &TrainError) -> u8 {
 }
 
 /// A flag that the first SIGINT or SIGTERM sets; the second ends the process.
-fn stop_at_a_signal() -> anyhow::Result<Arc<AtomicBool>> {
+pub fn stop_at_a_signal() -> anyhow::Result<Arc<AtomicBool>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio")?;
     let stop = Arc::new(AtomicBool::new(false));
     let set = Arc::clone(&stop);
