@@ -9,6 +9,7 @@ mod boxes;
 mod classes;
 mod frames;
 mod heading;
+pub mod overfit;
 mod points;
 mod scene;
 mod sensor;
@@ -22,6 +23,7 @@ use serde::Serialize;
 use crate::data::statistics::{DataStatistics, spread};
 use crate::data::{Sample, SampleId, Source};
 use crate::model::spec::ModelSpec;
+use overfit::{ClassOutcome, Overfit};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -81,6 +83,9 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// The data in numbers.
     pub statistics: DataStatistics,
+    /// How well one frame could be learnt by heart, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overfit: Option<Overfit>,
     /// Checks that could not be made, and why.
     pub skipped: Vec<String>,
 }
@@ -129,7 +134,7 @@ pub fn examine(subject: &Subject<'_>, n_frames: usize) -> Report {
         skipped.push("boxes, classes, alignment: no frame that was read has labels".to_owned());
     }
     findings.sort_by_key(|finding| finding.severity);
-    Report { findings, statistics: frames.statistics, skipped }
+    Report { findings, statistics: frames.statistics, overfit: None, skipped }
 }
 
 fn read(source: &dyn Source, n_frames: usize) -> Frames {
@@ -146,6 +151,13 @@ fn read(source: &dyn Source, n_frames: usize) -> Frames {
 }
 
 impl Report {
+    /// Adds the result of the self test and what it says.
+    pub fn add_overfit(&mut self, overfit: Overfit) {
+        self.findings.extend(overfit.findings());
+        self.findings.sort_by_key(|finding| finding.severity);
+        self.overfit = Some(overfit);
+    }
+
     /// Whether anything would make training fail or learn the wrong thing.
     pub fn has_errors(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity == Severity::Error)
@@ -182,6 +194,11 @@ impl fmt::Display for Report {
         for (class, labels) in &statistics.classes {
             let size = [labels.length_m, labels.width_m, labels.height_m].map(|sizes| format!("{:.2}", sizes.p50)).join(" x ");
             writeln!(f, "{class}: {} labels, median size {size} m, centres at z = {:.2} m", labels.n, labels.z_m.p50)?;
+        }
+        if let Some(Overfit { frame, steps, classes }) = &self.overfit {
+            let of_class = |c: &ClassOutcome| format!("{} {}: AP {:.3}, APH {:.3}", c.n_labels, c.class, c.ap, c.aph);
+            let classes: Vec<String> = classes.iter().map(of_class).collect();
+            writeln!(f, "learnt by heart in {steps} steps, {frame}: {}", classes.join("; "))?;
         }
         for finding in &self.findings {
             writeln!(f, "\n{} [{}] {}\n  -> {}", finding.severity, finding.check, finding.measured, finding.advice)?;

@@ -12,7 +12,6 @@
 
 pub mod assignment;
 pub mod average;
-mod components;
 pub mod config;
 pub mod counting;
 pub mod fast;
@@ -26,6 +25,7 @@ pub mod plain;
 pub mod report;
 pub mod run;
 pub mod shards;
+pub mod sparse_assignment;
 pub mod store;
 
 use average::{Curve, average_precision};

@@ -10,13 +10,13 @@ mod layers;
 mod table;
 mod workload;
 
-pub use accuracy::{CostPerformance, cost_performance};
+pub use accuracy::{Accuracy, CostPerformance, cost_performance, read_report};
 pub use count::{Cost, Counting, GroupCost, NetworkCost, cost, count};
 pub use latency::{Latency, LatencySettings, StageLatency, measure};
 pub use layers::{Group, Layer, Operation, Places, layers};
 pub use workload::Workload;
 
-use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -77,6 +77,14 @@ pub enum ProfileError {
         /// Why.
         source: PipelineError,
     },
+    /// A report that cannot be read.
+    #[error("{}: {reason}", .path.display())]
+    Report {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// There is nothing to measure on.
     #[error("no frames: pillars cannot be counted nor times measured")]
     NoFrames,
@@ -118,10 +126,10 @@ pub fn time(
 }
 
 impl Report {
-    /// Puts the models' figures together; `maph_l2` by name of the model, empty when no accuracy is known.
-    pub fn new(frames: String, models: Vec<ModelProfile>, maph_l2: &BTreeMap<String, f64>) -> Self {
-        let macs: Vec<_> = models.iter().map(|model| (model.model.clone(), model.cost.actual.macs())).collect();
-        Self { frames, cost_performance: cost_performance(&macs, maph_l2), models }
+    /// Puts the models' figures together with accuracies, of which there may be none, or several for a model.
+    pub fn new(frames: String, models: Vec<ModelProfile>, accuracies: &[Accuracy]) -> Self {
+        let macs = models.iter().map(|model| (model.model.as_str(), model.cost.actual.macs())).collect();
+        Self { frames, cost_performance: cost_performance(&macs, accuracies), models }
     }
 
     /// Markdown tables: overview, parts, stages, cost against accuracy.

@@ -7,6 +7,7 @@ mod cache;
 mod cloud;
 mod distill;
 mod docs;
+mod doctor;
 mod eval;
 mod import;
 mod msgs;

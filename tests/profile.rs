@@ -9,7 +9,9 @@ use pivotal::model::params::Params;
 use pivotal::model::pillar_net::{PillarNet, PillarNetTrace};
 use pivotal::model::pillar_vfe::PaddedPillars;
 use pivotal::model::spec::ModelSpec;
-use pivotal::profile::{Cost, Group, Report, Workload, cost_performance, count, profile, synthetic_frames};
+use pivotal::profile::{
+    Accuracy, Cost, Group, Report, Workload, cost_performance, count, profile, read_report, synthetic_frames,
+};
 use pivotal::voxel::{Pillarizer, pillarize_on_device};
 use tch::{Device, Tensor};
 
@@ -193,34 +195,71 @@ fn synthetic_frames_are_the_same_every_time_and_fill_plausible_pillars() {
     }
 }
 
+fn accuracy(model: &str, report: &str, maph_l2: f64) -> Accuracy {
+    Accuracy { report: report.to_owned(), model: model.to_owned(), maph_l2 }
+}
+
 #[test]
-fn cost_performance_names_the_model_that_is_better_for_less() {
-    let macs = [("big", 100.0), ("mid", 50.0), ("odd", 60.0), ("tiny", 5.0), ("unknown", 1.0)].map(|(n, m)| (n.to_owned(), m));
-    let maph = BTreeMap::from([("big", 0.60), ("mid", 0.57), ("odd", 0.55), ("tiny", 0.30)].map(|(n, m)| (n.to_owned(), m)));
-    let rows = cost_performance(&macs, &maph);
-    let beaten: Vec<_> = rows.iter().map(|row| (row.model.as_str(), row.beaten_by.as_deref())).collect();
-    assert_eq!(beaten, [("big", None), ("mid", None), ("odd", Some("mid")), ("tiny", None)]);
-    assert!(near(rows[1].macs_share, 0.5, 1e-12) && near(rows[1].maph_share.unwrap(), 0.95, 1e-12));
-    assert!(cost_performance(&macs, &BTreeMap::new()).is_empty());
+fn cost_performance_names_the_report_that_is_better_for_less() {
+    let macs = BTreeMap::from([("big", 100.0), ("mid", 50.0), ("odd", 60.0), ("tiny", 5.0)]);
+    let reports = [("big", 0.60), ("mid", 0.55), ("mid", 0.57), ("odd", 0.56), ("tiny", 0.30), ("unknown", 0.9)];
+    let reports = reports.map(|(model, maph)| accuracy(model, &format!("{model} {maph}"), maph));
+    let rows = cost_performance(&macs, &reports);
+    let beaten: Vec<_> = rows.iter().map(|row| (row.report.as_str(), row.beaten_by.as_deref())).collect();
+    assert_eq!(
+        beaten,
+        [
+            ("big 0.6", None),
+            ("mid 0.55", Some("mid 0.57")),
+            ("mid 0.57", None),
+            ("odd 0.56", Some("mid 0.57")),
+            ("tiny 0.3", None)
+        ]
+    );
+    assert!(near(rows[2].macs_share, 0.5, 1e-12) && near(rows[2].maph_share.unwrap(), 0.95, 1e-12));
+    assert!(cost_performance(&macs, &[]).is_empty());
+    assert_eq!(cost_performance(&macs, &[accuracy("big", "blind", 0.0)])[0].maph_share, None);
+}
+
+#[test]
+fn accuracy_is_read_from_reports_of_eval() {
+    let dir = tempfile::tempdir().unwrap();
+    let read = |text: &str| {
+        let path = dir.path().join("report.json");
+        std::fs::write(&path, text).unwrap();
+        read_report(&path).map_err(|error| error.to_string())
+    };
+    let report = r#"{"model": {"name": "cp-pillar", "classes": []}, "mean_aph_level_2": 0.625, "breakdowns": []}"#;
+    let accuracy = read(report).unwrap();
+    assert!(accuracy.report.ends_with("report.json"));
+    assert_eq!((accuracy.model.as_str(), accuracy.maph_l2), ("cp-pillar", 0.625));
+    for (text, reason) in [
+        (r#"{"model": {"name": "cp-pillar"}, "mean_aph_level_2": null}"#, "mean_aph_level_2 of `cp-pillar` is absent"),
+        (r#"{"mean_aph_level_2": 0.5}"#, "missing field `model`"),
+        ("[", "EOF"),
+    ] {
+        let message = read(text).unwrap_err();
+        assert!(message.contains("report.json: ") && message.contains(reason), "{message}");
+    }
 }
 
 #[test]
 fn tables_and_json_hold_every_model_and_part() {
     let specs = ["cp-pillar-v0.64", "cp-pillar-v0.64-xxs"].map(|name| ModelSpec::builtin(name).unwrap());
     let models = specs.each_ref().map(|spec| profile(spec, Workload::given(spec, 3498.0)));
-    let maph = BTreeMap::from([("cp-pillar-v0.64".to_owned(), 0.5281)]);
-    let report = Report::new("given".to_owned(), models.to_vec(), &maph);
+    let accuracies = [accuracy("cp-pillar-v0.64", "a/report.json", 0.5281)];
+    let report = Report::new("given".to_owned(), models.to_vec(), &accuracies);
     let text = report.to_markdown();
     for line in [
         "| cp-pillar-v0.64 | 232 x 232 | 5.224 | 3498 | 85.09 | 88.0 | 55.82 | 88.0 |",
         "| cp-pillar-v0.64 | vfe | 4640 |",
         "| cp-pillar-v0.64-xxs | head |",
-        "| cp-pillar-v0.64 | 0.5281 | 100.0 % | 55.82 | 100.0 % | - | - |",
+        "| cp-pillar-v0.64 | a/report.json | 0.5281 | 100.0 % | 55.82 | 100.0 % | - | - |",
     ] {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
     let widths = text.lines().filter(|line| line.starts_with('|')).map(|line| line.matches('|').count());
-    assert!(widths.clone().all(|n| n == 9 || n == 8), "ragged table:\n{text}");
+    assert!(widths.clone().all(|n| n == 9), "ragged table:\n{text}");
     let json: serde_json::Value = serde_json::to_value(&report).unwrap();
     assert_eq!(json["models"][0]["cost"]["params"], 5_224_043);
     assert_eq!(json["models"][0]["cost"]["groups"][1]["group"], "block 0");
@@ -244,7 +283,7 @@ fn latency_has_every_stage_and_its_circumstances() {
     assert_eq!((latency.device.as_str(), latency.cpu_threads, latency.warm_up), ("cpu", tch::get_num_threads(), 1));
     let mut model = profile(&spec, Workload::given(&spec, 1.0));
     model.latency = Some(latency);
-    let text = Report::new("two".to_owned(), vec![model], &BTreeMap::new()).to_markdown();
+    let text = Report::new("two".to_owned(), vec![model], &[]).to_markdown();
     assert!(text.contains("median / 95th percentile of 3 frames after 1 for warming up; device cpu"), "{text}");
     assert!(time(&spec, &weights, &[], &options, settings).unwrap_err().to_string().contains("no frames"));
 }

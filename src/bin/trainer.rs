@@ -2,6 +2,8 @@
 
 mod trainer {
     pub mod convert;
+    pub mod doctor;
+    pub mod dump_teacher;
     pub mod eval;
     // The end of a process that still has a thread in libtorch, as `detector_node` has it.
     #[path = "../detector_node/exit.rs"]
@@ -35,11 +37,13 @@ enum Command {
     Metrics(metrics::MetricsArgs),
     Parity(parity::ParityArgs),
     Profile(profile::ProfileArgs),
+    Doctor(doctor::DoctorArgs),
     Import(import::ImportArgs),
     Convert(convert::ConvertArgs),
     Inspect(inspect::InspectArgs),
     Synth(synth::SynthArgs),
     Train(train::TrainArgs),
+    DumpTeacher(dump_teacher::DumpTeacherArgs),
     Untrained(specs::UntrainedArgs),
     Specs(specs::SpecsArgs),
 }
@@ -50,11 +54,13 @@ fn main() -> ExitCode {
         Command::Metrics(args) => metrics::run(&args),
         Command::Parity(args) => parity::run(&args),
         Command::Profile(args) => profile::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Synth(args) => synth::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::DumpTeacher(args) => dump_teacher::run(&args),
         Command::Untrained(args) => specs::untrained(&args),
         Command::Specs(args) => specs::list(&args),
     };

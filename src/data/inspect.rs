@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::recorder::points_inside;
 use super::statistics::{DataStatistics, Percentiles};
-use super::{Finding, Fingerprint, Sample, SampleId, Source};
+use super::{DataError, Finding, Fingerprint, Sample, SampleId, Source};
 use crate::postprocess::Detection;
 use crate::time::Stamp;
 use crate::viz::{self, BirdseyeOptions, BoxText, ColourBy, Scene, Theme, View, VizError};
@@ -106,6 +106,10 @@ pub fn inspect(source: &dyn Source, indices: &[usize]) -> Inspection {
     let loaded: Vec<_> = indices.par_iter().map(|&index| (source.id(index), source.load(0, index))).collect();
     let (mut samples, mut faults) = (Vec::new(), Vec::new());
     let looked_at = loaded.iter().map(|(id, _)| id.clone()).collect();
+    let stamp_of = |(index, (_, result)): (&usize, &(SampleId, Result<Sample, DataError>))| {
+        result.as_ref().ok().map(|sample| (*index, sample.cloud.stamp))
+    };
+    let loaded_stamps: BTreeMap<usize, Stamp> = indices.iter().zip(&loaded).filter_map(stamp_of).collect();
     for (id, result) in loaded {
         match result {
             Ok(sample) => samples.push(sample),
@@ -122,7 +126,7 @@ pub fn inspect(source: &dyn Source, indices: &[usize]) -> Inspection {
     let ranges = samples.iter().flat_map(|sample| sample.cloud.rows().map(|row| f64::from(row[0].hypot(row[1]))));
     Inspection {
         fingerprint: source.fingerprint(),
-        drives: drives(source),
+        drives: drives(source, &loaded_stamps),
         looked_at,
         faults,
         n_unlabelled: samples.iter().filter(|sample| sample.labels.is_none()).count(),
@@ -157,13 +161,14 @@ fn count_labels(sample: &Sample, classes: &mut BTreeMap<String, ClassSummary>) {
     }
 }
 
-fn drives(source: &dyn Source) -> Vec<DriveSummary> {
+fn drives(source: &dyn Source, loaded_stamps: &BTreeMap<usize, Stamp>) -> Vec<DriveSummary> {
     let mut stamps: Vec<(String, Vec<Option<Stamp>>)> = Vec::new();
     for index in 0..source.len() {
         let drive = source.id(index).drive;
+        let stamp = source.stamp(index).or_else(|| loaded_stamps.get(&index).copied());
         match stamps.last_mut() {
-            Some((name, of_drive)) if *name == drive => of_drive.push(source.stamp(index)),
-            _ => stamps.push((drive, vec![source.stamp(index)])),
+            Some((name, of_drive)) if *name == drive => of_drive.push(stamp),
+            _ => stamps.push((drive, vec![stamp])),
         }
     }
     let summary = |(name, stamps): (String, Vec<Option<Stamp>>)| {

@@ -43,6 +43,7 @@ pub use make::{DumpFrames, DumpReport, MakeError, dump_inputs, dump_outputs};
 pub use reader::DumpReader;
 pub use writer::{DumpWriter, InputWriter};
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -117,25 +118,43 @@ pub struct DumpData {
     pub preparation: String,
 }
 
+/// What decides the preparation of frames beside source, seed, epoch and name.
+#[derive(Debug, Clone, Copy)]
+pub struct FrameSettings<'a> {
+    /// Of the run.
+    pub augment: &'a AugmentConfig,
+    /// Hash of the database that is pasted from; where it lies does not matter.
+    pub gt_database: Option<&'a str>,
+    /// Names of classes in the data that are not the model's, with the model's name for them.
+    pub class_names: &'a BTreeMap<String, String>,
+    /// Of the student.
+    pub input: &'a InputSpec,
+    /// `[xmin, ymin, zmin, xmax, ymax, zmax]` in metres, of the student.
+    pub range: [f32; 6],
+}
+
 impl DumpData {
-    /// Of the frames of a run. `gt_database` is the hash of the database that is pasted from; where it lies does not matter.
+    /// Of the frames of a run.
     ///
     /// # Errors
     /// When the settings cannot be written as JSON.
-    pub fn new(
-        source: Fingerprint,
-        data_seed: u64,
-        augment: &AugmentConfig,
-        gt_database: Option<&str>,
-        input: &InputSpec,
-        range: [f32; 6],
-    ) -> Result<Self, serde_json::Error> {
+    pub fn new(source: Fingerprint, data_seed: u64, settings: FrameSettings<'_>) -> Result<Self, serde_json::Error> {
+        let FrameSettings { augment, gt_database, class_names, input, range } = settings;
         let mut augment = serde_json::to_value(augment)?;
         if let Some(sampling) = augment.get_mut("gt_sampling").and_then(Value::as_object_mut) {
             sampling.insert("database".to_owned(), Value::from(gt_database));
         }
-        let settings = serde_json::to_vec(&(augment, input, range))?;
+        let settings = serde_json::to_vec(&(augment, class_names, input, range))?;
         Ok(Self { source, data_seed, preparation: format!("{:x}", Sha256::digest(settings)) })
+    }
+
+    /// The first way in which these are not the frames that are needed: key, its value, the one needed. Under which name the source
+    /// was opened does not matter.
+    fn difference(&self, needed: &Self) -> Option<(&'static str, String, String)> {
+        let words = |data: &Self| [&data.source.sha256, &data.data_seed.to_string(), &data.preparation].map(String::clone);
+        let keys = ["data.source.sha256", "data.data_seed", "data.preparation"];
+        let sides = keys.into_iter().zip(words(self)).zip(words(needed));
+        sides.map(|((key, found), needed)| (key, found, needed)).find(|(_, found, needed)| found != needed)
     }
 }
 
@@ -180,10 +199,11 @@ impl DumpHeader {
             ("voxel_size", self.voxel_size == needed.voxel_size, sides(&self.voxel_size, &needed.voxel_size)),
             ("stride", self.stride == needed.stride, sides(&self.stride, &needed.stride)),
             ("epochs", self.epochs == needed.epochs, sides(&self.epochs, &needed.epochs)),
-            ("data", self.data == needed.data, sides(&self.data, &needed.data)),
+            ("data", self.data.is_some() == needed.data.is_some(), sides(&self.data, &needed.data)),
         ];
-        let (key, _, (found, needed)) = checks.into_iter().find(|(_, agrees, _)| !agrees)?;
-        Some((key, found, needed))
+        let other = checks.into_iter().find(|(_, agrees, _)| !agrees);
+        let other = other.map(|(key, _, (found, needed))| (key, found, needed));
+        other.or_else(|| self.data.as_ref()?.difference(needed.data.as_ref()?))
     }
 }
 
@@ -241,6 +261,18 @@ pub enum DumpError {
         id: SampleId,
         /// What there is.
         there: String,
+    },
+    /// Nothing for an epoch.
+    #[error("{dir}: nothing for epoch {epoch}; the run has {n_epochs} epochs, the dump {n_stored}")]
+    Epoch {
+        /// The dump.
+        dir: PathBuf,
+        /// The first epoch without outputs.
+        epoch: u64,
+        /// Of the run.
+        n_epochs: u64,
+        /// Of the dump.
+        n_stored: usize,
     },
     /// A frame that is there twice.
     #[error("frame {id} of epoch {epoch} is in {first} and in {second}")]

@@ -30,13 +30,13 @@ pub enum TeacherSource {
 #[derive(Debug, thiserror::Error)]
 pub enum TeachingError {
     /// Its directory.
-    #[error("teacher: {0}")]
+    #[error(transparent)]
     Directory(#[from] DirectoryError),
     /// Itself.
     #[error(transparent)]
     Teacher(#[from] TeacherError),
     /// Its dump.
-    #[error("teacher dump: {0}")]
+    #[error(transparent)]
     Dump(#[from] DumpError),
     /// It looks for other things than the student.
     #[error("the classes of teacher {dir} are {teacher:?}, the student's {student:?}; they must be the same in the same order")]
@@ -51,16 +51,23 @@ pub enum TeachingError {
 }
 
 impl TeacherSource {
-    /// Opens the teacher of a student, whose frames are made from `data`.
+    /// Opens the teacher of a student that learns for so many epochs, from frames that are made from `data`.
     ///
     /// # Errors
     /// [`TeachingError`].
-    pub fn open(config: &DistillConfig, student: &ModelSpec, data: &DumpData, device: Device) -> Result<Self, TeachingError> {
+    pub fn open(
+        config: &DistillConfig,
+        student: &ModelSpec,
+        data: &DumpData,
+        n_epochs: u64,
+        device: Device,
+    ) -> Result<Self, TeachingError> {
         let range = student.grid.range;
         let regression = config.regression_weight > 0.0;
         match &config.teacher.from {
             TeacherFrom::Dump(dir) => {
                 let reader = DumpReader::open(dir, &student.classes, range, data, regression)?;
+                reader.check_epochs(n_epochs)?;
                 if reader.header().data.is_none() {
                     tracing::warn!(dump = %dir.display(), "the dump does not say which frames it was made from: only their names are checked");
                 }

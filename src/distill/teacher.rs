@@ -6,10 +6,10 @@ use super::TeacherMode;
 use crate::model::center_head::HeadMaps;
 use crate::model::directory::LoadedModel;
 use crate::model::fused::FusedPillarNet;
-use crate::model::layers::{ConvNormRelu, Mode};
+use crate::model::layers::Mode;
 use crate::model::params::{Params, Weights, differences};
 use crate::model::pillar_net::PillarNet;
-use crate::model::pillar_vfe::{PaddedPillars, scatter};
+use crate::model::pillar_vfe::PaddedPillars;
 use crate::model::spec::{ModelSpec, SpecError};
 use crate::pipeline::{PILLAR_STRIDE, Precision, guard};
 use crate::postprocess::{self, Detection, Peaks, PostprocessError};
@@ -52,9 +52,9 @@ pub enum TeacherError {
     },
     /// It cannot be run over the student's range.
     #[error("the teacher cannot be run over the student's range: {0}")]
-    Range(#[source] SpecError),
+    Range(SpecError),
     /// Its maps could not be turned into boxes.
-    #[error("the teacher's boxes: {0}")]
+    #[error(transparent)]
     Postprocess(#[from] PostprocessError),
     /// An operation failed, for instance for want of memory.
     #[error("the teacher failed: {0}")]
@@ -77,9 +77,9 @@ pub struct Teacher {
 #[derive(Debug)]
 enum Net {
     /// Statistics of the batch. Its running ones change with every batch and are read by nobody.
-    Plain(PillarNet, Kind),
+    Plain(Box<PillarNet>, Kind),
     /// Statistics of its training.
-    Fused(FusedPillarNet),
+    Fused(Box<FusedPillarNet>),
 }
 
 impl Teacher {
@@ -118,13 +118,12 @@ impl Teacher {
         };
         let net = guard(TeacherError::Network, || {
             let own: Weights = weights.iter().map(|(name, tensor)| (name.clone(), tensor.copy())).collect();
-            let mut plain = PillarNet::new(&Params::load(&own, options.device), &spec);
+            let plain = PillarNet::new(&Params::load(&own, options.device), &spec);
             Ok(match options.mode {
-                TeacherMode::Eval => Net::Fused(FusedPillarNet::new(&plain, &spec.grid(), spec.grid.max_points_per_voxel, kind)),
-                TeacherMode::Train => {
-                    convert_maps(&mut plain, kind);
-                    Net::Plain(plain, kind)
+                TeacherMode::Eval => {
+                    Net::Fused(Box::new(FusedPillarNet::new(&plain, &spec.grid(), spec.grid.max_points_per_voxel, kind)))
                 }
+                TeacherMode::Train => Net::Plain(Box::new(plain), kind),
             })
         })?;
         Ok(Self { grid: spec.grid(), sha256: sha256.to_owned(), spec, options, net })
@@ -167,13 +166,8 @@ impl Teacher {
     }
 
     fn of_plain(&self, net: &PillarNet, kind: Kind, pillars: &PaddedPillars) -> Result<TeacherOutput, TeacherError> {
-        let features = net.vfe.forward(pillars, Mode::Train).pillar_features;
-        let map = scatter(&features, &pillars.coords, pillars.batch_size, &self.grid);
-        let map = channels_last(&map.to_kind(kind));
-        let backbone = net.backbone.forward(&map, Mode::Train);
-        let HeadMaps { heat_map, regression, .. } = net.head.forward(&backbone.spatial_features_2d, Mode::Train);
-        let heat_map = heat_map.to_kind(Kind::Float).contiguous();
-        let regression = regression.to_kind(Kind::Float).contiguous();
+        let HeadMaps { heat_map, regression, .. } = net.forward_fast(pillars, Mode::Train, kind);
+        let [heat_map, regression] = [heat_map, regression].map(|map| map.contiguous());
         let mut boxes = Vec::new();
         for frame_idx in 0..pillars.batch_size {
             let peaks = postprocess::top_peaks(&heat_map.i(frame_idx), self.spec.postprocess.max_peaks)?;
@@ -226,30 +220,4 @@ fn frame_of(pillars: &PaddedPillars, frame_idx: i64) -> PillarTensors {
         num_points,
         counts: VoxelCounts { received: n_points, in_pillars: n_points, pillars: n_pillars as usize, ..VoxelCounts::default() },
     }
-}
-
-/// Brings the weights of everything behind the bird's-eye map into an element type; norms stay f32.
-fn convert_maps(net: &mut PillarNet, kind: Kind) {
-    let convert = |tensor: &mut Tensor| *tensor = channels_last(&tensor.to_kind(kind));
-    let convert_conv = |conv: &mut ConvNormRelu| {
-        convert(&mut conv.weight);
-        if let Some(bias) = &mut conv.bias {
-            *bias = bias.to_kind(kind);
-        }
-    };
-    for block in &mut net.backbone.blocks {
-        block.convs.iter_mut().for_each(convert_conv);
-        convert(&mut block.deconv.weight);
-    }
-    convert_conv(&mut net.head.shared);
-    for branch in net.head.regression.iter_mut().chain([&mut net.head.heat_map]) {
-        convert_conv(&mut branch.hidden);
-        convert(&mut branch.weight);
-        branch.bias = branch.bias.to_kind(kind);
-    }
-}
-
-/// The same values with channels lying next to each other in memory.
-fn channels_last(tensor: &Tensor) -> Tensor {
-    tensor.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }

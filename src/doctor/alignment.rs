@@ -6,33 +6,40 @@
 use std::f64::consts::{FRAC_PI_2, PI};
 
 use super::scene::Scene;
-use super::{Finding, Frames, Severity, percent};
+use super::{Finding, Frames, Severity, percent, share};
 use crate::data::Sample;
+use crate::geometry::iou::iou3d;
 use crate::geometry::{Box3d, wrap_angle};
 
 /// Boxes of a frame that are looked at: the nearest, which have the most points.
-const MAX_BOXES_PER_FRAME: usize = 40;
+const MAX_BOXES_PER_FRAME: usize = 25;
 const MAX_RANGE_M: f64 = 60.0;
 /// A box has a say in a comparison when both versions together hold this many points.
 const MIN_POINTS: usize = 5;
 /// Comparisons of fewer boxes prove nothing.
 const MIN_BOXES: usize = 5;
-/// Mean over boxes of (points after - points before) / (points after + points before) from which a change counts.
-const MIN_GAIN: f64 = 0.2;
+/// Mean over boxes of (points after - points before) / (points after + points before) from which a change counts, if it makes as
+/// large a share of the boxes better. Boxes that lie on their points only lose by any change.
+const MIN_GAIN: f64 = 0.1;
+const MIN_SHARE_BETTER: f64 = 0.7;
+/// From here on the labels cannot be meant like that; a second change must reach it to be told of.
+const LARGE_GAIN: f64 = 0.2;
 /// Changes that are wrong at the same time.
 const MAX_CHANGES: usize = 3;
-/// Offsets tried along each axis.
+/// Largest offset tried along each axis, and the steps up to it along x, y and z: heights tell more exactly.
 const OFFSETS_M: f64 = 4.0;
-const OFFSET_STEP_M: f64 = 0.1;
-/// A change that moves a box by less says nothing about it.
-const SAME_PLACE_M: f64 = 0.05;
-const SAME_YAW_RAD: f64 = 0.1;
+const OFFSET_STEPS_M: [f64; 3] = [0.25, 0.25, 0.1];
+/// A box that a change leaves that much in its place says nothing about the change.
+const SAME_IOU: f64 = 0.75;
+
+/// A box of a frame as it is after a change.
+type Apply = dyn Fn(&Sample, &Box3d) -> Box3d;
 
 /// Something that labels may need.
 struct Change {
     what: String,
     advice: String,
-    apply: Box<dyn Fn(&Sample, &Box3d) -> Box3d>,
+    apply: Box<Apply>,
 }
 
 /// The boxes of a frame that are looked at, as they are after the changes found so far.
@@ -40,6 +47,8 @@ struct View<'a> {
     sample: &'a Sample,
     scene: Scene,
     boxes: Vec<Box3d>,
+    /// Points above ground in each of them.
+    counts: Vec<usize>,
 }
 
 /// Every check of this file.
@@ -52,17 +61,18 @@ pub fn check(frames: &Frames, findings: &mut Vec<Finding>) {
         let changes = changes(&views);
         let gains = changes.iter().map(|change| gain(&views, change));
         let best = gains.enumerate().filter_map(|(index, gain)| Some((index, gain?))).max_by(|a, b| a.1.total_cmp(&b.1));
-        let Some((index, gain)) = best.filter(|(_, gain)| *gain > MIN_GAIN) else { break };
+        let needed = if found.is_empty() { MIN_GAIN } else { LARGE_GAIN };
+        let Some((index, gain)) = best.filter(|(_, gain)| *gain > needed) else { break };
         let change = changes.into_iter().nth(index);
         let Some(change) = change else { break };
         for view in &mut views {
             view.boxes = view.boxes.iter().map(|b| (change.apply)(view.sample, b)).collect();
+            view.counts = view.boxes.iter().map(|b| view.scene.count_above_ground(b)).collect();
         }
         found.push((change, gain));
     }
-    if found.is_empty() {
-        return;
-    }
+    let Some((_, gain)) = found.first() else { return };
+    let severity = if *gain > LARGE_GAIN { Severity::Error } else { Severity::Warning };
     let after = held(&views);
     let what: Vec<&str> = found.iter().map(|(change, _)| change.what.as_str()).collect();
     let measured = format!(
@@ -74,7 +84,7 @@ pub fn check(frames: &Frames, findings: &mut Vec<Finding>) {
         after[1]
     );
     let advice: Vec<&str> = found.iter().map(|(change, _)| change.advice.as_str()).collect();
-    findings.push(Finding::new(Severity::Error, "alignment", measured, advice.join("; then ")));
+    findings.push(Finding::new(severity, "alignment", measured, advice.join("; then ")));
 }
 
 fn view(sample: &Sample) -> Option<View<'_>> {
@@ -83,38 +93,45 @@ fn view(sample: &Sample) -> Option<View<'_>> {
         labels.iter().map(|label| label.box3d).filter(|b| b.to_row().iter().all(|v| v.is_finite())).collect();
     boxes.sort_by(|a, b| a.range().total_cmp(&b.range()));
     boxes.truncate(MAX_BOXES_PER_FRAME);
-    (!boxes.is_empty()).then(|| View { sample, scene: Scene::new(&sample.cloud), boxes })
+    if boxes.is_empty() {
+        return None;
+    }
+    let scene = Scene::new(&sample.cloud);
+    let counts = boxes.iter().map(|b| scene.count_above_ground(b)).collect();
+    Some(View { sample, scene, boxes, counts })
 }
 
 /// Boxes with enough points, and the points of all.
 fn held(views: &[View<'_>]) -> [usize; 2] {
-    let counts = views.iter().flat_map(|view| view.boxes.iter().map(|b| view.scene.count(b)[1]));
-    counts.fold([0, 0], |[n_boxes, n_points], n| [n_boxes + usize::from(n >= MIN_POINTS), n_points + n])
+    let counts = views.iter().flat_map(|view| &view.counts);
+    counts.fold([0, 0], |[n_boxes, n_points], n| [n_boxes + usize::from(*n >= MIN_POINTS), n_points + n])
 }
 
-/// How much more boxes hold after a change, -1 to 1, over those that it moves; `None` where too few can be compared.
+/// How much more boxes hold after a change, -1 to 1, over those that it moves; `None` where too few can be compared, or too few
+/// get better.
 fn gain(views: &[View<'_>], change: &Change) -> Option<f64> {
     let mut gains = Vec::new();
     for view in views {
-        for before in &view.boxes {
+        for (before, &n_before) in view.boxes.iter().zip(&view.counts) {
             let after = (change.apply)(view.sample, before);
             if is_same(before, &after) || (before.range() > MAX_RANGE_M && after.range() > MAX_RANGE_M) {
                 continue;
             }
-            let [n_before, n_after] = [before, &after].map(|b| view.scene.count(b)[1]);
+            let n_after = view.scene.count_above_ground(&after);
             if n_before + n_after >= MIN_POINTS {
                 gains.push((n_after as f64 - n_before as f64) / (n_after + n_before) as f64);
             }
         }
     }
-    (gains.len() >= MIN_BOXES).then(|| gains.iter().sum::<f64>() / gains.len() as f64)
+    let n_better = gains.iter().filter(|gain| **gain > 0.0).count();
+    let enough = gains.len() >= MIN_BOXES && share(n_better, gains.len()) > MIN_SHARE_BETTER;
+    enough.then(|| gains.iter().sum::<f64>() / gains.len() as f64)
 }
 
 fn is_same(a: &Box3d, b: &Box3d) -> bool {
-    let near = |x: [f64; 3], y: [f64; 3]| (0..3).all(|axis| (x[axis] - y[axis]).abs() < SAME_PLACE_M);
-    // Half a turn leaves a box what it is.
-    let turn = (a.yaw - b.yaw).rem_euclid(PI);
-    near(a.center, b.center) && near(a.size, b.size) && turn.min(PI - turn) < SAME_YAW_RAD
+    let near =
+        (0..3).all(|axis| (a.center[axis] - b.center[axis]).abs() < a.size.iter().chain(&b.size).fold(0.0, |m, v| v.max(m)));
+    near && iou3d(a, b) > SAME_IOU
 }
 
 /// Everything that is tried.
@@ -178,18 +195,18 @@ fn changes(views: &[View<'_>]) -> Vec<Change> {
     add(
         "taking labels from the world's frame into the cloud's",
         "the labels are in the world's frame: transform them into the cloud's frame (the inverse of its pose), or `target_frame=` of theirs",
-        |sample, b| from_world(sample, b),
+        from_world,
     );
     for (axis, name) in ["x", "y", "z"].into_iter().enumerate() {
-        let steps = (OFFSETS_M / OFFSET_STEP_M).round() as i32;
+        let steps = (OFFSETS_M / OFFSET_STEPS_M[axis]).round() as i32;
         for step in (-steps..=steps).filter(|step| *step != 0) {
-            let offset_m = f64::from(step) * OFFSET_STEP_M;
+            let offset_m = f64::from(step) * OFFSET_STEPS_M[axis];
             let mut by = [0.0; 3];
             by[axis] = offset_m;
             changes.push(Change {
-                what: format!("moving labels by {offset_m:+.1} m along {name}"),
+                what: format!("moving labels by {offset_m:+.2} m along {name}"),
                 advice: format!(
-                    "add {offset_m:+.1} m to {name} of the labels, or bring both into one frame (`target_frame=`): label and cloud \
+                    "add {offset_m:+.2} m to {name} of the labels, or bring both into one frame (`target_frame=`): label and cloud \
                      frames are that far apart, as a sensor is from the vehicle's origin"
                 ),
                 apply: Box::new(move |_, b| moved(b, by)),

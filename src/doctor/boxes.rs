@@ -108,7 +108,7 @@ fn empty(frames: &Frames, findings: &mut Vec<Finding>) {
         for label in labels {
             let [n_empty, n] = of_class.entry(&label.class).or_default();
             *n += 1;
-            *n_empty += usize::from(scene.count(&label.box3d)[0] == 0);
+            *n_empty += usize::from(scene.count(&label.box3d) == 0);
         }
     }
     let (n_empty, n) = of_class.values().fold((0, 0), |(n_empty, n), [more_empty, more]| (n_empty + more_empty, n + more));

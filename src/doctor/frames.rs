@@ -122,11 +122,11 @@ fn hash(values: impl Iterator<Item = u32>) -> u64 {
 fn stamps(frames: &Frames, findings: &mut Vec<Finding>) {
     let in_drive = frames.samples.windows(2).filter(|pair| pair[0].id.drive == pair[1].id.drive);
     let back: Vec<_> =
-        in_drive.filter(|pair| pair[0].id.frame < pair[1].id.frame && pair[1].cloud.stamp <= pair[0].cloud.stamp).collect();
+        in_drive.filter(|pair| pair[0].id.frame < pair[1].id.frame && pair[1].cloud.stamp < pair[0].cloud.stamp).collect();
     if let Some(pair) = back.first() {
         let [earlier, later] =
             [&pair[0], &pair[1]].map(|sample| format!("{} at {:.3} s", sample.id, sample.cloud.stamp.seconds()));
-        let measured = format!("{} times a later frame has no later stamp, for instance {earlier}, then {later}", back.len());
+        let measured = format!("{} times a later frame has an earlier stamp, for instance {earlier}, then {later}", back.len());
         let advice =
             "labels are matched by stamp: record with the sensor's clock, or split the drive where its clock jumps".to_owned();
         findings.push(Finding::new(Severity::Warning, "stamps", measured, advice));

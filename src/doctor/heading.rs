@@ -23,15 +23,23 @@ pub fn check(frames: &Frames, findings: &mut Vec<Finding>) {
     }
     let near =
         |degrees: f64| turns.iter().filter(|turn| wrap_angle((**turn - degrees).to_radians()).to_degrees().abs() < 30.0).count();
-    for (degrees, radians) in [(180.0, "pi"), (90.0, "pi/2"), (-90.0, "-pi/2")] {
+    let findings_of = [(180.0, "pi"), (90.0, "pi/2"), (-90.0, "-pi/2")];
+    for (degrees, radians) in findings_of.into_iter().filter(|(degrees, _)| 2 * near(*degrees) > turns.len()) {
         let n = near(degrees);
-        if 2 * n > turns.len() {
-            let measured =
-                format!("{} of {} moving objects move at {degrees} degrees to their yaw", percent(n, turns.len()), turns.len());
+        let measured =
+            format!("{} of {} moving objects move at {degrees} degrees to their yaw", percent(n, turns.len()), turns.len());
+        // A box across its points would be told of by the points; a reversed one only by its motion.
+        let (severity, advice) = if degrees == 180.0 {
+            let advice =
+                "add pi to the yaw of every label: the front is where the object goes; yaw is 0 along +x, counter-clockwise";
+            (Severity::Error, advice.to_owned())
+        } else {
             let advice = format!(
-                "add {radians} to the yaw of every label: the front is where the object goes, yaw 0 along +x, counter-clockwise"
+                "if `alignment` tells to turn yaw, add {radians} to it; else boxes are right and velocities are in another frame: turn those by {} degrees",
+                -degrees
             );
-            findings.push(Finding::new(Severity::Error, "heading", measured, advice));
-        }
+            (Severity::Warning, advice)
+        };
+        findings.push(Finding::new(severity, "heading", measured, advice));
     }
 }

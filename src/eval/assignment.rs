@@ -16,13 +16,12 @@ pub fn greatest_assignment(n: usize, weights: &[i64]) -> Vec<usize> {
         weights,
         row_price: weights.chunks_exact(n.max(1)).map(|row| row.iter().copied().max().unwrap_or(0)).collect(),
         column_price: vec![0; n],
-        column_of: vec![None; n],
-        row_of: vec![None; n],
+        pairing: Pairing::new(n, n),
     };
     for row in 0..n {
         search.assign(row);
     }
-    search.column_of.into_iter().flatten().collect()
+    search.pairing.column_of.into_iter().flatten().collect()
 }
 
 /// Prices never sum below the weight of their pair; a pair whose prices sum to its weight is tight. An assignment of tight pairs
@@ -32,8 +31,7 @@ struct Search<'a> {
     weights: &'a [i64],
     row_price: Vec<i64>,
     column_price: Vec<i64>,
-    column_of: Vec<Option<usize>>,
-    row_of: Vec<Option<usize>>,
+    pairing: Pairing,
 }
 
 impl Search<'_> {
@@ -57,9 +55,9 @@ impl Search<'_> {
             in_tree[found.column] = true;
             let end = found.column;
             columns.push(found);
-            match self.row_of[end] {
+            match self.pairing.row_of[end] {
                 Some(row) => rows.push(row),
-                None => return self.swap_along(&rows, &columns),
+                None => return self.pairing.swap_along(&rows, &columns),
             }
         }
     }
@@ -87,9 +85,21 @@ impl Search<'_> {
             self.column_price[tree_column.column] += by;
         }
     }
+}
+
+/// Who has whom so far.
+pub(super) struct Pairing {
+    pub column_of: Vec<Option<usize>>,
+    pub row_of: Vec<Option<usize>>,
+}
+
+impl Pairing {
+    pub fn new(n_rows: usize, n_columns: usize) -> Self {
+        Self { column_of: vec![None; n_rows], row_of: vec![None; n_columns] }
+    }
 
     /// Back from the last column of the tree to its root, each row takes the column before it on the way.
-    fn swap_along(&mut self, rows: &[usize], columns: &[TreeColumn]) {
+    pub fn swap_along(&mut self, rows: &[usize], columns: &[TreeColumn]) {
         let mut wanted = columns.last().map(|last| last.column);
         for &TreeColumn { column, parent } in columns.iter().rev() {
             if wanted == Some(column) {
@@ -102,7 +112,7 @@ impl Search<'_> {
 }
 
 /// A column of the tree and the place of the row it was reached from.
-struct TreeColumn {
-    column: usize,
-    parent: usize,
+pub(super) struct TreeColumn {
+    pub column: usize,
+    pub parent: usize,
 }

@@ -202,10 +202,17 @@ impl ModelSpec {
     /// # Errors
     /// [`SpecError::Syntax`] for unknown keys and wrong types, [`SpecError::Values`] with every rule that is broken.
     pub fn from_yaml(text: &str, origin: &str) -> Result<Self, SpecError> {
-        let spec: Self = serde_saphyr::from_str(text)
-            .map_err(|error| SpecError::Syntax { origin: origin.to_owned(), message: error.to_string() })?;
+        let spec = Self::from_yaml_unchecked(text, origin)?;
         spec.check(origin)?;
         Ok(spec)
+    }
+
+    /// Parses a `spec.yaml` that may break its own rules, for those who tell how to mend it.
+    ///
+    /// # Errors
+    /// [`SpecError::Syntax`].
+    pub fn from_yaml_unchecked(text: &str, origin: &str) -> Result<Self, SpecError> {
+        serde_saphyr::from_str(text).map_err(|error| SpecError::Syntax { origin: origin.to_owned(), message: error.to_string() })
     }
 
     /// The text of a `spec.yaml` that [`Self::from_yaml`] reads back to an equal spec.

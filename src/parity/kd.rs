@@ -267,9 +267,9 @@ fn label_assign(golden: &Golden, companion: &Companion, case: &mut Case) -> Resu
     let grid = map_grid(companion.get(&[key, "range"])?, h, w);
     let truth = true_boxes(golden.get("in/gt_boxes")?)?;
     let mut teacher = Vec::new();
-    for frame_idx in 0..truth.len() {
+    for (frame_idx, truth) in truth.iter().enumerate() {
         let detections = detections(golden, &format!("in/decoded_tea.{frame_idx}.pred_"))?;
-        let boxes: Vec<Box3d> = truth[frame_idx].iter().map(|b| Box3d::from_row(b.row.map(f64::from))).collect();
+        let boxes: Vec<Box3d> = truth.iter().map(|b| Box3d::from_row(b.row.map(f64::from))).collect();
         if let Some(expected) = golden.find(&format!("aux/iou3d.{frame_idx}")) {
             let ratios = detections.iter().flat_map(|d| boxes.iter().map(|b| reference::iou3d(&d.box3d, b)));
             let ours = Tensor::from_slice(&ratios.collect::<Vec<_>>()).view([detections.len() as i64, -1]);

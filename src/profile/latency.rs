@@ -41,7 +41,9 @@ pub struct StageLatency {
     pub stats: LatencyStats,
 }
 
-const STAGES: [(&str, fn(&StageTimes) -> f64); 7] = [
+type TimeOf = fn(&StageTimes) -> f64;
+
+const STAGES: [(&str, TimeOf); 7] = [
     ("voxelize", |times| times.voxelize_ms),
     ("vfe", |times| times.vfe_ms),
     ("scatter", |times| times.scatter_ms),

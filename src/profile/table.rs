@@ -103,8 +103,11 @@ fn stages(text: &mut String, timed: &[(&ModelProfile, &Latency)], first: &Latenc
 
 fn cost_performance(text: &mut String, report: &Report) {
     text.push('\n');
-    row(text, ["model", "mAPH L2", "of the largest", "MACs (G), actual", "of the largest", "latency (ms)", "beaten by"]);
-    rule(text, 7, 1);
+    row(
+        text,
+        ["model", "report", "mAPH L2", "of the largest", "MACs (G), actual", "of the largest", "latency (ms)", "beaten by"],
+    );
+    rule(text, 8, 2);
     for line in &report.cost_performance {
         let model = report.models.iter().find(|model| model.model == line.model);
         let latency = model.and_then(|model| model.latency.as_ref()?.of("total"));
@@ -112,6 +115,7 @@ fn cost_performance(text: &mut String, report: &Report) {
             text,
             [
                 line.model.clone(),
+                line.report.clone(),
                 format!("{:.4}", line.maph_l2),
                 line.maph_share.map_or("-".to_owned(), |share| format!("{:.1} %", 100.0 * share)),
                 model.map_or("-".to_owned(), |model| giga(model.cost.actual)),

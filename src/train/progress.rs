@@ -1,6 +1,7 @@
 //! How far a run is, on stderr.
 
 use std::io::IsTerminal;
+use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -47,18 +48,20 @@ fn draw_bar() -> impl FnMut(&Progress) {
 }
 
 fn log_lines() -> impl FnMut(&Progress) {
-    let mut start: Option<(std::time::Instant, u64)> = None;
+    let mut first: Option<(Instant, u64)> = None;
     move |progress| {
-        let (since, first) = *start.get_or_insert_with(|| (std::time::Instant::now(), progress.step.saturating_sub(1)));
-        if !progress.logged {
+        let Progress { step, n_steps, epoch, loss, lr, logged } = *progress;
+        // The first step is no measure: it waits for data and warms up.
+        let (since, first_step) = *first.get_or_insert_with(|| (Instant::now(), step));
+        if !logged {
             return;
         }
-        let rate = (progress.step - first) as f64 / since.elapsed().as_secs_f64().max(1e-9);
-        let Progress { step, n_steps, epoch, loss, lr, .. } = *progress;
-        let left_s = (n_steps - step) as f64 / rate;
-        tracing::info!(
-            "step {step} of {n_steps}, epoch {}: loss {loss:.4}, lr {lr:.2e}, {rate:.2} steps/s, {left_s:.0} s left",
-            epoch + 1
-        );
+        let rate = (step - first_step) as f64 / since.elapsed().as_secs_f64();
+        let pace = if step == first_step {
+            String::new()
+        } else {
+            format!(", {rate:.2} steps/s, {:.0} s left", (n_steps - step) as f64 / rate)
+        };
+        tracing::info!("step {step} of {n_steps}, epoch {}: loss {loss:.4}, lr {lr:.2e}{pace}", epoch + 1);
     }
 }

@@ -12,12 +12,12 @@ use super::fresh::fresh_weights;
 use super::revision::code_revision;
 use super::run::RunRecord;
 use super::teaching::Teaching;
-use crate::data::Source;
 use crate::data::batch::PillarPlan;
 use crate::data::loader::{Loader, Order, Span};
 use crate::data::prepare::{Augmenter, ClassMap, Preparation};
 use crate::data::statistics::DataStatistics;
-use crate::distill::dump::DumpData;
+use crate::data::{Fingerprint, Source};
+use crate::distill::dump::{DumpData, FrameSettings};
 use crate::distill::inherit::inherit;
 use crate::distill::source::TeacherSource;
 use crate::model::directory;
@@ -63,6 +63,46 @@ pub struct Setup {
     statistics: OnceLock<DataStatistics>,
 }
 
+/// How the frames of a run are prepared, and what they are made from.
+#[derive(Debug)]
+pub struct RunFrames {
+    /// For a loader.
+    pub preparation: Preparation,
+    /// Hash of the database that is pasted from, if any.
+    pub gt_database: Option<String>,
+    /// What a teacher dump must have been made from.
+    pub identity: DumpData,
+}
+
+impl RunFrames {
+    /// Of a run of this spec, over its range, on a source.
+    ///
+    /// # Errors
+    /// [`TrainError`] when classes or the ground-truth database do not fit.
+    pub fn new(config: &RunConfig, spec: &ModelSpec, source: Fingerprint) -> Result<Self, TrainError> {
+        let classes = ClassMap::new(&spec.classes, &config.class_names)?;
+        let augmenter = Augmenter::new(&config.augment, &classes, &spec.input)?;
+        let gt_database = augmenter.sampler().map(|sampler| sampler.database().sha256().to_owned());
+        let RunConfig { data_seed, augment, class_names, .. } = config;
+        let preparation = FrameSettings {
+            augment,
+            gt_database: gt_database.as_deref(),
+            class_names,
+            input: &spec.input,
+            range: spec.grid.range,
+        };
+        let identity = DumpData::new(source, *data_seed, preparation)?;
+        let preparation = Preparation {
+            input: spec.input.clone(),
+            grid: spec.grid(),
+            classes,
+            augmenter: Some(augmenter),
+            data_seed: *data_seed,
+        };
+        Ok(Self { preparation, gt_database, identity })
+    }
+}
+
 /// Frames of the training source whose statistics go with the weights.
 const N_STATISTICS_FRAMES: usize = 32;
 
@@ -76,26 +116,16 @@ impl Setup {
         config.check("configuration")?;
         let spec = config.spec()?;
         let (first_weights, inherited) = first_weights(config, &spec)?;
-        let classes = ClassMap::new(&spec.classes, &config.class_names)?;
-        let augmenter = Augmenter::new(&config.augment, &classes, &spec.input)?;
-        let gt_database = augmenter.sampler().map(|sampler| sampler.database().sha256().to_owned());
         let data = options.data.fingerprint();
+        let RunFrames { preparation, gt_database, identity } = RunFrames::new(config, &spec, data.clone())?;
         let teaching = match &config.distill {
             None => None,
-            Some(distill) => {
-                let (database, range) = (gt_database.as_deref(), spec.grid.range);
-                let frames = DumpData::new(data.clone(), config.data_seed, &config.augment, database, &spec.input, range)?;
-                Some(Teaching { config: distill.clone(), source: TeacherSource::open(distill, &spec, &frames, device)? })
-            }
+            Some(distill) => Some(Teaching {
+                config: distill.clone(),
+                source: TeacherSource::open(distill, &spec, &identity, config.epochs, device)?,
+            }),
         };
         let plan = PillarPlan::new(&spec, teaching.as_ref().and_then(|teaching| teaching.source.spec()))?;
-        let preparation = Preparation {
-            input: spec.input.clone(),
-            grid: spec.grid(),
-            classes,
-            augmenter: Some(augmenter),
-            data_seed: config.data_seed,
-        };
         let record = RunRecord {
             format: 1,
             command: options.command.clone(),

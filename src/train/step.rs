@@ -109,8 +109,9 @@ pub fn gradient(
         let name = state.optimizer.first_non_finite_gradient().map(str::to_owned);
         return Err(StepError::NonFinite(name.map_or(NonFinite::Length(norm), NonFinite::Gradient)));
     }
-    let ms = [("teacher", teacher_ms), ("student", millis(start.elapsed()))];
-    Ok(Gradient { losses, norm, ms: ms.map(|(name, ms)| (name.to_owned(), ms)).into() })
+    let mut ms = BTreeMap::from([("student".to_owned(), millis(start.elapsed()))]);
+    ms.extend(taught.map(|_| ("teacher".to_owned(), teacher_ms)));
+    Ok(Gradient { losses, norm, ms })
 }
 
 /// The loss of a batch: detection, and distillation where there is a teacher.

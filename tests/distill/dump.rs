@@ -1,5 +1,6 @@
 //! Teacher outputs on disk: everything comes back, and what is wrong is named.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use pivotal::cloud::InputSpec;
 use pivotal::data::augment::AugmentConfig;
 use pivotal::data::prepare::TrainingFrame;
 use pivotal::data::{Fingerprint, SampleId};
-use pivotal::distill::dump::{DumpContent, DumpData, DumpEpochs, DumpHeader, DumpReader, DumpWriter, InputWriter};
+use pivotal::distill::dump::{DumpContent, DumpData, DumpEpochs, DumpHeader, DumpReader, DumpWriter, FrameSettings, InputWriter};
 use pivotal::distill::teacher::TeacherOutput;
 use pivotal::geometry::Box3d;
 use pivotal::model::spec::ModelSpec;
@@ -32,7 +33,13 @@ fn input() -> InputSpec {
 
 fn data() -> DumpData {
     let source = Fingerprint { source: "drives".to_owned(), sha256: "ab".repeat(32) };
-    DumpData::new(source, 7, &AugmentConfig::default(), None, &input(), RANGE).unwrap()
+    identity(source, 7, &AugmentConfig::default(), None, RANGE)
+}
+
+fn identity(source: Fingerprint, seed: u64, augment: &AugmentConfig, gt_database: Option<&str>, range: [f32; 6]) -> DumpData {
+    let (class_names, input) = (BTreeMap::new(), input());
+    let settings = FrameSettings { augment, gt_database, class_names: &class_names, input: &input, range };
+    DumpData::new(source, seed, settings).unwrap()
 }
 
 fn header() -> DumpHeader {
@@ -125,6 +132,9 @@ fn frames_that_are_not_there_are_named_with_what_is() {
     let message = |epoch, id| reader.read(epoch, &[id], Device::Cpu).unwrap_err().to_string();
     let another = message(5, id("c", 12));
     assert!(another.ends_with("nothing for frame c/12 of epoch 5; the dump has it for epochs 0, 1"), "{another}");
+    reader.check_epochs(2).unwrap();
+    let error = reader.check_epochs(3).unwrap_err().to_string();
+    assert!(error.ends_with("nothing for epoch 2; the run has 3 epochs, the dump 2"), "{error}");
     let unknown = message(0, id("d", 1));
     assert!(
         unknown.ends_with("nothing for frame d/1 of epoch 0; the dump has 4 frames of epochs 0 to 1, this one in none"),
@@ -149,12 +159,15 @@ fn dumps_of_something_else_are_refused_with_both_sides() {
             "classes is [\"Vehicle\", \"Pedestrian\", \"Cyclist\"], this run needs [\"Vehicle\", \"Pedestrian\", \"Bicycle\"]",
         ),
         (&classes(), wider, data(), "range is [-3.2"),
-        (&classes(), RANGE, reseeded, "data is DumpData"),
+        (&classes(), RANGE, reseeded, "data.data_seed is 7, this run needs 8"),
     ];
     for (classes, range, data, expected) in cases {
         let error = DumpReader::open(dir.path(), classes, range, &data, true).unwrap_err().to_string();
         assert!(error.contains("dump.json: ") && error.contains(expected), "{error}");
     }
+    let mut renamed_source = data();
+    renamed_source.source.source = "../drives".to_owned();
+    DumpReader::open(dir.path(), &classes(), RANGE, &renamed_source, true).unwrap();
     let other_teacher = DumpHeader { teacher: "teacher 2".to_owned(), ..header() };
     let error = DumpWriter::open(dir.path(), &other_teacher).unwrap_err().to_string();
     assert!(error.ends_with("teacher is \"teacher 1\", this run needs \"teacher 2\""), "{error}");
@@ -164,7 +177,7 @@ fn dumps_of_something_else_are_refused_with_both_sides() {
 fn identity_of_frames_follows_their_preparation_and_not_the_place_of_the_database() {
     let identity = |augment: &AugmentConfig, database: Option<&str>, range| {
         let source = Fingerprint { source: "s".to_owned(), sha256: "0".to_owned() };
-        DumpData::new(source, 0, augment, database, &input(), range).unwrap().preparation
+        identity(source, 0, augment, database, range).preparation
     };
     let pasting = |path: &str| {
         let text = format!("gt_sampling: {{database: {path}}}");
@@ -205,6 +218,7 @@ fn foreign_dump_of_f32_maps_serves_every_epoch_when_they_are_alike() {
     ];
     foreign(dir.path(), "anything.safetensors", &tensors);
     let reader = DumpReader::open(dir.path(), &classes(), RANGE, &data(), false).unwrap();
+    reader.check_epochs(30).unwrap();
     for epoch in [0, 29] {
         let read = reader.read(epoch, &[id("x", 3)], Device::Cpu).unwrap();
         assert_eq!(Vec::<f32>::try_from(read.heat_map.view([-1])).unwrap(), logits);
@@ -304,7 +318,7 @@ fn logits_beyond_f16_are_refused_before_anything_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = DumpWriter::open(dir.path(), &header()).unwrap();
     let mut output = output(1);
-    output.heat_map = output.heat_map * 1e5;
+    output.heat_map *= 1e5;
     let error = writer.add(0, &[id("a", 0), id("a", 1)], &output).unwrap_err().to_string();
     assert!(error.contains("`0/a/0/heat_map` is not, must be finite in f16"), "{error}");
 }

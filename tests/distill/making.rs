@@ -11,7 +11,8 @@ use pivotal::data::loader::{Loader, LoaderConfig, Order, Span};
 use pivotal::data::prepare::{Augmenter, ClassMap, Preparation};
 use pivotal::data::{DataError, Fingerprint, Label, Sample, SampleId, Source};
 use pivotal::distill::dump::{
-    DumpContent, DumpData, DumpFrames, DumpHeader, DumpReader, DumpReport, DumpWriter, InputWriter, dump_inputs, dump_outputs,
+    DumpContent, DumpData, DumpFrames, DumpHeader, DumpReader, DumpReport, DumpWriter, FrameSettings, InputWriter, dump_inputs,
+    dump_outputs,
 };
 use pivotal::distill::source::TeacherSource;
 use pivotal::distill::teacher::{Teacher, TeacherOptions, TeacherOutput};
@@ -96,7 +97,15 @@ impl Rig {
             classes,
             data_seed: 3,
         };
-        let data = DumpData::new(Drives.fingerprint(), 3, &augment, None, &student.input, student.grid.range).unwrap();
+        let class_names = Default::default();
+        let settings = FrameSettings {
+            augment: &augment,
+            gt_database: None,
+            class_names: &class_names,
+            input: &student.input,
+            range: student.grid.range,
+        };
+        let data = DumpData::new(Drives.fingerprint(), 3, settings).unwrap();
         let loader = LoaderConfig { batch_size: 2, max_unreadable_share: 1.0, ..LoaderConfig::default() };
         let frames = DumpFrames { source: Arc::new(Drives), preparation: Arc::new(preparation), loader, n_epochs: 2 };
         Self { student, teacher, frames, data }
@@ -143,7 +152,7 @@ fn run_hears_the_same_from_a_dump_as_from_the_teacher() {
     let open = |from: TeacherFrom| {
         let mut config = DistillConfig::released(from);
         config.teacher.mode = TeacherMode::Eval;
-        TeacherSource::open(&config, &rig.student, &rig.data, Device::Cpu).unwrap()
+        TeacherSource::open(&config, &rig.student, &rig.data, 2, Device::Cpu).unwrap()
     };
     let (live, stored) = (open(TeacherFrom::Model(model)), open(TeacherFrom::Dump(dump)));
     assert_eq!(live.grid(), stored.grid());

@@ -3,6 +3,7 @@
 use pathfinding::kuhn_munkres::kuhn_munkres;
 use pathfinding::matrix::Matrix;
 use pivotal::eval::assignment::greatest_assignment;
+use pivotal::eval::sparse_assignment::sparse_assignment;
 use proptest::prelude::*;
 
 fn total(n: usize, weights: &[i64], columns: &[usize]) -> i64 {
@@ -24,6 +25,29 @@ proptest! {
     }
 }
 
+/// The sparse version on the rows of a matrix, the last ones of which may be padding.
+fn sparse(n: usize, weights: &[i64], n_rows: usize) -> Vec<usize> {
+    let positive = |row: &[i64]| row.iter().copied().enumerate().filter(|(_, weight)| *weight > 0).collect::<Vec<_>>();
+    let rows: Vec<Vec<(usize, i64)>> = weights.chunks_exact(n).take(n_rows).map(positive).collect();
+    sparse_assignment(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>(), n)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #[test]
+    fn sparse_assignment_is_the_plain_one_column_by_column(
+        (n, n_rows, weights) in (1_usize..14, 1_i64..6, 1_usize..5).prop_flat_map(|(n, most, rarity)| {
+            let weight = (0..most, 0..rarity).prop_map(|(weight, blank)| if blank == 0 { weight } else { 0 });
+            (Just(n), 0..=n, prop::collection::vec(weight, n * n))
+        })
+    ) {
+        let mut weights = weights;
+        weights[n_rows * n..].fill(0);
+        let plain = greatest_assignment(n, &weights);
+        prop_assert_eq!(sparse(n, &weights, n_rows), &plain[..n_rows]);
+    }
+}
+
 /// Random weights with at least four best matchings each, assigned by `metrics/hungarian.cc` itself.
 #[test]
 fn equal_totals_are_decided_as_the_official_code_does() {
@@ -40,10 +64,13 @@ fn equal_totals_are_decided_as_the_official_code_does() {
         (5, vec![0, 0, 1, 2, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 1, 0, 0, 0], vec![3, 1, 2, 0, 4]),
     ] {
         assert_eq!(greatest_assignment(n, &weights), officially, "{weights:?}");
+        assert_eq!(sparse(n, &weights, n), officially, "sparse {weights:?}");
     }
 }
 
 #[test]
 fn nothing_to_assign_gives_nothing() {
     assert!(greatest_assignment(0, &[]).is_empty());
+    assert!(sparse_assignment(&[], 0).is_empty());
+    assert_eq!(sparse_assignment(&[&[], &[]], 3), [0, 1]);
 }

@@ -74,13 +74,9 @@ fn kitti_frames_have_the_points_and_objects_of_the_data_set() {
             let types = [("Car", 1), ("Truck", 1), ("Pedestrian", 2), ("Cyclist", 4)];
             assert!(types.iter().any(|(class, kind)| label.class == *class && wanted["type"] == *kind), "{name} {label:?}");
             // The records raise the foot of a box along the LiDAR's z, we along the camera's: some 0.015 rad apart.
-            for axis in 0..3 {
-                let in_vehicle = label.box3d.center[axis] + KITTI_MOUNT_M[axis];
-                assert!(
-                    (in_vehicle - true_box.center[axis]).abs() < 0.01 * label.box3d.size[2],
-                    "{name}: {:?}, expected {true_box:?}",
-                    label.box3d
-                );
+            for (axis, mount_m) in KITTI_MOUNT_M.into_iter().enumerate() {
+                let away_m = (label.box3d.center[axis] + mount_m - true_box.center[axis]).abs();
+                assert!(away_m < 0.01 * label.box3d.size[2], "{name}: {:?}, expected {true_box:?}", label.box3d);
             }
             assert_eq!(label.box3d.size, true_box.size, "{name}");
             // The records turn by -(rotation_y + 90 degrees), as if the camera looked straight ahead; the calibration says almost.

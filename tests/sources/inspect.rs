@@ -124,6 +124,15 @@ fn waymo_and_cache_are_told_by_content_and_take_their_settings() {
     let source: Box<dyn Source> = open(&format!("{},prefix=w-", renamed.display())).unwrap();
     assert_eq!(source.len(), 1);
     assert!(source.id(0).drive.starts_with("w-"), "{}", source.id(0));
+    let points = open(shared("data/waymo/semireal_waymo_partial.tfrecord").to_str().unwrap()).unwrap();
+    let found = inspect(points.as_ref(), &[0]);
+    // The record's labels were removed and nothing of it is a no-label zone (README of the shared data).
+    assert_eq!(
+        (found.n_no_label_zone, found.n_with_pose, found.frame_ids.as_slice()),
+        (Some(0), 1, ["base_link".to_owned()].as_slice())
+    );
+    let times = found.drives[0].times.expect("every frame was loaded");
+    assert_eq!((times.duration_s, found.statistics.columns.len()), (0.0, 5));
     let refused = open(&format!("{},topic=/a", renamed.display())).unwrap_err().to_string();
     assert!(refused.contains("there is no `topic` for Waymo Open Dataset files"), "{refused}");
 }

@@ -144,7 +144,8 @@ fn state_of_another_network_is_refused_and_changes_nothing() {
         change(&mut state);
         state
     };
-    let cases: [(&dyn Fn(&mut Weights), &str); 5] = [
+    type Change<'a> = &'a dyn Fn(&mut Weights);
+    let cases: [(Change<'_>, &str); 5] = [
         (&|s| drop(s.remove("exp_avg.b")), "optimiser state lacks `exp_avg.b`"),
         (&|s| drop(s.remove("steps")), "optimiser state lacks `steps`"),
         (

@@ -18,7 +18,7 @@ fn events(bytes: &[u8]) -> Vec<Event> {
         let crc = bytes.iter().fold(!0u32, |crc, byte| {
             (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 })
         });
-        ((!crc >> 15) | (!crc << 17)).wrapping_add(0xa282_ead8)
+        (!crc).rotate_right(15).wrapping_add(0xa282_ead8)
     };
     let mut rest = bytes;
     let mut events = Vec::new();
@@ -34,8 +34,8 @@ fn events(bytes: &[u8]) -> Vec<Event> {
 }
 
 #[test]
-fn event_file_holds_the_records_that_tensorflow_would_write() {
-    // TensorFlow 2.15: `tf.io.TFRecordWriter` over `Event(wall_time=1.5, file_version="brain.Event:2")`.
+fn event_file_begins_as_tensorboard_would_begin_it() {
+    // TensorBoard 2.21.0: `Event(wall_time=1.5, file_version="brain.Event:2").SerializeToString()`. Its EventAccumulator reads our files.
     let folder = tempfile::tempdir().unwrap();
     drop(Log::open(folder.path(), 0).unwrap());
     let first = &events(&fs::read(folder.path().join(EVENTS_FILE)).unwrap())[0];

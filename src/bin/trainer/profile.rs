@@ -6,11 +6,13 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::ValueEnum;
 use pivotal::cloud::PointCloud;
+use pivotal::data;
+use pivotal::data::statistics::spread;
 use pivotal::model::directory;
 use pivotal::model::params::Weights;
 use pivotal::model::spec::ModelSpec;
 use pivotal::pipeline::{PipelineOptions, Precision};
-use pivotal::profile::{LatencySettings, ProfileError, Report, Workload, profile, synthetic_frames, time};
+use pivotal::profile::{LatencySettings, ProfileError, Report, Workload, profile, read_report, synthetic_frames, time};
 
 use super::specs::{read_spec, untrained_weights};
 
@@ -27,7 +29,13 @@ pub struct ProfileArgs {
     /// Every built-in spec.
     #[arg(long, group = "models")]
     all: bool,
-    /// Number of frames.
+    /// Frames to measure on: a path or synth:…, as `trainer inspect` takes them. A synthetic street unless named.
+    #[arg(long, value_name = "SOURCE")]
+    frames: Option<String>,
+    /// Files report.json of `trainer eval`; adds a table of cost against accuracy, joined by the model's name.
+    #[arg(long, num_args = 1.., value_name = "report.json")]
+    reports: Vec<PathBuf>,
+    /// Number of frames, evenly spread over the source.
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     n_frames: u32,
     /// Count for this many pillars per frame, all of them full, instead of those of the frames.
@@ -92,7 +100,11 @@ pub fn run(args: &ProfileArgs) -> anyhow::Result<ExitCode> {
         }
         profiles.push(figures);
     }
-    let report = Report::new(frames, profiles, &Default::default());
+    let accuracies = args.reports.iter().map(|path| read_report(path)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(stranger) = accuracies.iter().find(|accuracy| !profiles.iter().any(|model| model.model == accuracy.model)) {
+        bail!("{} is of `{}`, which is not among the models; add it with --model", stranger.report, stranger.model);
+    }
+    let report = Report::new(frames, profiles, &accuracies);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -120,14 +132,22 @@ fn measure(
 }
 
 fn read_frames(args: &ProfileArgs) -> anyhow::Result<(Vec<PointCloud>, String)> {
-    Ok(synthetic_frames(args.n_frames as usize)?)
+    let n_frames = args.n_frames as usize;
+    let Some(text) = &args.frames else { return Ok(synthetic_frames(n_frames)?) };
+    let source = data::open(text)?;
+    let clouds = spread(source.len(), n_frames)
+        .into_iter()
+        .map(|index| Ok(source.load(0, index)?.cloud))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let words = format!("{} of the {} frames of {}", clouds.len(), source.len(), source.fingerprint().source);
+    Ok((clouds, words))
 }
 
 /// A model directory with its weights, or a spec without.
 fn read_model(name: &str) -> anyhow::Result<(ModelSpec, Option<Weights>)> {
-    let path = PathBuf::from(name);
-    if Path::new(name).join(directory::SPEC_FILE).is_file() {
-        let model = directory::load(&path)?;
+    let dir = Path::new(name);
+    if dir.join(directory::SPEC_FILE).is_file() {
+        let model = directory::load(dir)?;
         return Ok((model.spec, Some(model.weights)));
     }
     Ok((read_spec(name)?, None))

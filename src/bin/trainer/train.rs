@@ -1,6 +1,6 @@
 //! `trainer train`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,7 +54,7 @@ pub struct TrainArgs {
 }
 
 const EXIT_USAGE: u8 = 2;
-const EXIT_STOPPED: u8 = 3;
+pub const EXIT_STOPPED: u8 = 3;
 const EXIT_NON_FINITE: u8 = 4;
 const EXIT_DISK: u8 = 5;
 /// As a shell reports a process that SIGINT ended.
@@ -76,14 +76,14 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn begin(args: &TrainArgs, config: &PathBuf, data: &str, out: &PathBuf, stop: &AtomicBool) -> anyhow::Result<Outcome> {
+fn begin(args: &TrainArgs, config: &Path, data: &str, out: &Path, stop: &AtomicBool) -> anyhow::Result<Outcome> {
     let config = RunConfig::load(config, &args.overrides).map_err(TrainError::from)?;
     let open = |text: &str| -> anyhow::Result<Arc<dyn Source>> { Ok(Arc::from(data::open(text)?)) };
     let options = TrainOptions {
         config,
         data: open(data).context("--data")?,
         validation: args.val.as_deref().map(open).transpose().context("--val")?,
-        out: out.clone(),
+        out: out.to_owned(),
         resume: args.resume,
         device: args.device.clone(),
         command: std::env::args().collect::<Vec<_>>().join(" "),
@@ -91,7 +91,7 @@ fn begin(args: &TrainArgs, config: &PathBuf, data: &str, out: &PathBuf, stop: &A
     Ok(train(&options, stop, &mut progress::on_stderr())?)
 }
 
-fn report(outcome: &Outcome, out: &std::path::Path) -> ExitCode {
+fn report(outcome: &Outcome, out: &Path) -> ExitCode {
     match outcome {
         Outcome::Finished { model, metrics } => {
             println!("{}: done", model.display());
@@ -125,7 +125,7 @@ fn exit_code(error: &TrainError) -> u8 {
 }
 
 /// A flag that the first SIGINT or SIGTERM sets; the second ends the process.
-fn stop_at_a_signal() -> anyhow::Result<Arc<AtomicBool>> {
+pub fn stop_at_a_signal() -> anyhow::Result<Arc<AtomicBool>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio")?;
     let stop = Arc::new(AtomicBool::new(false));
     let set = Arc::clone(&stop);

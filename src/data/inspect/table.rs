@@ -55,7 +55,7 @@ impl Inspection {
                     times.longest_step_s,
                     times.n_backward
                 )?,
-                None => writeln!(out, "  stamps are only known from loaded frames")?,
+                None => writeln!(out, "  its stamps are known once all its frames are loaded (--frames)")?,
             }
         }
         match self.drives.len().saturating_sub(MAX_DRIVES) {

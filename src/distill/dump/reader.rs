@@ -68,8 +68,8 @@ impl DumpReader {
         if header.range != range {
             return other("range", &header.range, &range);
         }
-        if let Some(found) = header.data.as_ref().filter(|found| *found != data) {
-            return other("data", found, data);
+        if let Some((key, found, needed)) = header.data.as_ref().and_then(|found| found.difference(data)) {
+            return Err(DumpError::Other { path: dir.join(HEADER_FILE), key, found, needed });
         }
         let mut reader =
             Self { dir: dir.to_owned(), header, shards: Vec::new(), frames: BTreeMap::new(), has_regression: regression };
@@ -78,6 +78,19 @@ impl DumpReader {
         }
         reader.check_frames(regression)?;
         Ok(reader)
+    }
+
+    /// Checks that there is something for each of so many epochs. Frames that cannot be used have no outputs, so which ones are there
+    /// shows only when they are read.
+    ///
+    /// # Errors
+    /// [`DumpError::Epoch`] for the first epoch without outputs.
+    pub fn check_epochs(&self, n_epochs: u64) -> Result<(), DumpError> {
+        let stored: BTreeSet<u64> = self.frames.keys().map(|(epoch, _)| *epoch).collect();
+        match (0..n_epochs).find(|epoch| !stored.contains(&self.stored_epoch(*epoch))) {
+            Some(epoch) => Err(DumpError::Epoch { dir: self.dir.clone(), epoch, n_epochs, n_stored: stored.len() }),
+            None => Ok(()),
+        }
     }
 
     /// What all frames have in common.
