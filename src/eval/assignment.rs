@@ -11,12 +11,14 @@
 /// For each row its column. `weights` has `n` rows of `n` columns, none negative.
 pub fn greatest_assignment(n: usize, weights: &[i64]) -> Vec<usize> {
     debug_assert_eq!(weights.len(), n * n);
+    let mut pairing = Pairing::default();
+    pairing.reset(n, n);
     let mut search = Search {
         n,
         weights,
         row_price: weights.chunks_exact(n.max(1)).map(|row| row.iter().copied().max().unwrap_or(0)).collect(),
         column_price: vec![0; n],
-        pairing: Pairing::new(n, n),
+        pairing,
     };
     for row in 0..n {
         search.assign(row);
@@ -88,14 +90,19 @@ impl Search<'_> {
 }
 
 /// Who has whom so far.
+#[derive(Debug, Default)]
 pub(super) struct Pairing {
     pub column_of: Vec<Option<usize>>,
     pub row_of: Vec<Option<usize>>,
 }
 
 impl Pairing {
-    pub fn new(n_rows: usize, n_columns: usize) -> Self {
-        Self { column_of: vec![None; n_rows], row_of: vec![None; n_columns] }
+    /// Nobody has anybody.
+    pub fn reset(&mut self, n_rows: usize, n_columns: usize) {
+        self.column_of.clear();
+        self.column_of.resize(n_rows, None);
+        self.row_of.clear();
+        self.row_of.resize(n_columns, None);
     }
 
     /// Back from the last column of the tree to its root, each row takes the column before it on the way.
@@ -112,6 +119,7 @@ impl Pairing {
 }
 
 /// A column of the tree and the place of the row it was reached from.
+#[derive(Debug)]
 pub(super) struct TreeColumn {
     pub column: usize,
     pub parent: usize,

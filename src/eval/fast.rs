@@ -14,7 +14,7 @@ use super::matching::{Pairs, quantized};
 use super::objects::{EvalFrame, ObjectType};
 use super::overlap::{Extent, iou};
 use super::shards::{Generator, Group};
-use super::sparse_assignment::sparse_assignment;
+use super::sparse_assignment::SparseAssignment;
 use super::{Tally, empty_tally};
 
 /// Bounds what is held before it is added up.
@@ -114,39 +114,41 @@ impl<'a> FrameCount<'a> {
         }
         let most_overlapped = |prediction: usize| meant[prediction];
 
-        let mut is_above = vec![false; group.predictions.len()];
-        let mut n_above = 0;
-        let mut current: Option<Vec<Counts>> = None;
         let mut counts = vec![vec![Counts::default(); self.falling.len()]; group.shards.len()];
+        // Places in the group, in its order, of the predictions above the cutoff.
+        let mut places: Vec<usize> = Vec::with_capacity(by_score.len());
+        let mut above: Vec<usize> = Vec::with_capacity(by_score.len());
+        let mut rows: Vec<&[(usize, i64)]> = Vec::with_capacity(by_score.len());
+        let mut assignment = SparseAssignment::default();
+        let mut higher_cutoff: Option<usize> = None;
         for &(cutoff_index, cutoff) in self.falling {
-            let newcomers = &by_score[n_above..];
+            let newcomers = &by_score[places.len()..];
             let newcomers = &newcomers[..newcomers.partition_point(|&place| score(place) >= cutoff)];
             if newcomers.is_empty()
-                && let Some(current) = &current
+                && let Some(higher_cutoff) = higher_cutoff
             {
-                counts.iter_mut().zip(current).for_each(|(by_cutoff, &now)| by_cutoff[cutoff_index] = now);
+                counts.iter_mut().for_each(|by_cutoff| by_cutoff[cutoff_index] = by_cutoff[higher_cutoff]);
                 continue;
             }
-            n_above += newcomers.len();
-            newcomers.iter().for_each(|&place| is_above[place] = true);
-            let places: Vec<usize> = (0..is_above.len()).filter(|&place| is_above[place]).collect();
-            let above: Vec<usize> = places.iter().map(|&place| group.predictions[place]).collect();
+            higher_cutoff = Some(cutoff_index);
+            places.extend_from_slice(newcomers);
+            places.sort_unstable();
+            above.clear();
+            above.extend(places.iter().map(|&place| group.predictions[place]));
             let matched = match self.config.matcher_type {
                 MatcherType::Hungarian => {
-                    let rows: Vec<&[(usize, i64)]> = places.iter().map(|&place| candidates[place].as_slice()).collect();
-                    let columns = sparse_assignment(&rows, above.len().max(truths.len()));
-                    pairs.kept(&above, truths, &columns)
+                    rows.clear();
+                    rows.extend(places.iter().map(|&place| candidates[place].as_slice()));
+                    pairs.kept(&above, truths, assignment.solve(&rows, above.len().max(truths.len())))
                 }
                 MatcherType::ScoreFirst => pairs.matched(&above, truths),
             };
-            let now = group.shards.iter().map(|&shard| {
+            for (&shard, by_cutoff) in group.shards.iter().zip(&mut counts) {
                 let truth_shard =
                     generator.sorts_truth_only().then_some(TruthShard { generator, shard, most_overlapped: &most_overlapped });
-                count(self.frame, &above, truths, &matched, truth_shard, self.config.min_heading_accuracy)
-            });
-            let now: Vec<Counts> = now.collect();
-            counts.iter_mut().zip(&now).for_each(|(by_cutoff, &now)| by_cutoff[cutoff_index] = now);
-            current = Some(now);
+                by_cutoff[cutoff_index] =
+                    count(self.frame, &above, truths, &matched, truth_shard, self.config.min_heading_accuracy);
+            }
         }
         counts
     }

@@ -50,12 +50,12 @@ impl<F: Fn(usize, usize) -> f32> Pairs<'_, F> {
             }
         }
         let columns = greatest_assignment(n, &weights);
-        self.kept(predictions, truths, &columns)
+        self.kept(predictions, truths, columns.into_iter())
     }
 
     /// The partners among `truths` that an assignment gives, without those that cannot match.
-    pub fn kept(&self, predictions: &[usize], truths: &[usize], columns: &[usize]) -> Vec<Option<usize>> {
-        let partner = |(&prediction, &column): (&usize, &usize)| {
+    pub fn kept(&self, predictions: &[usize], truths: &[usize], columns: impl Iterator<Item = usize>) -> Vec<Option<usize>> {
+        let partner = |(&prediction, column): (&usize, usize)| {
             truths.get(column).is_some_and(|&truth| self.can_match(prediction, truth)).then_some(column)
         };
         predictions.iter().zip(columns).map(partner).collect()

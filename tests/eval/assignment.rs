@@ -3,7 +3,7 @@
 use pathfinding::kuhn_munkres::kuhn_munkres;
 use pathfinding::matrix::Matrix;
 use pivotal::eval::assignment::greatest_assignment;
-use pivotal::eval::sparse_assignment::sparse_assignment;
+use pivotal::eval::sparse_assignment::SparseAssignment;
 use proptest::prelude::*;
 
 fn total(n: usize, weights: &[i64], columns: &[usize]) -> i64 {
@@ -29,7 +29,7 @@ proptest! {
 fn sparse(n: usize, weights: &[i64], n_rows: usize) -> Vec<usize> {
     let positive = |row: &[i64]| row.iter().copied().enumerate().filter(|(_, weight)| *weight > 0).collect::<Vec<_>>();
     let rows: Vec<Vec<(usize, i64)>> = weights.chunks_exact(n).take(n_rows).map(positive).collect();
-    sparse_assignment(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>(), n)
+    SparseAssignment::default().solve(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>(), n).collect()
 }
 
 proptest! {
@@ -71,6 +71,8 @@ fn equal_totals_are_decided_as_the_official_code_does() {
 #[test]
 fn nothing_to_assign_gives_nothing() {
     assert!(greatest_assignment(0, &[]).is_empty());
-    assert!(sparse_assignment(&[], 0).is_empty());
-    assert_eq!(sparse_assignment(&[&[], &[]], 3), [0, 1]);
+    let mut sparse = SparseAssignment::default();
+    assert_eq!(sparse.solve(&[&[(2, 5)], &[]], 3).collect::<Vec<_>>(), [2, 0]);
+    assert_eq!(sparse.solve(&[], 0).count(), 0);
+    assert_eq!(sparse.solve(&[&[], &[]], 3).collect::<Vec<_>>(), [0, 1], "nothing is left of an earlier assignment");
 }
