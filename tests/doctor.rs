@@ -11,17 +11,11 @@ use pivotal::data::{DataError, Finding as SourceFinding, Fingerprint, Label, Sam
 use pivotal::doctor::overfit::{ClassOutcome, Overfit, OverfitOptions, overfit};
 use pivotal::doctor::{Report, Schedule, Severity, Subject, examine};
 use pivotal::geometry::Box3d;
-use pivotal::model::directory::provenance::Provenance;
-use pivotal::model::directory::{SaveOptions, WeightsDtype, load, save};
-use pivotal::model::expected_params;
-use pivotal::model::init::{HeadMultipliers, hash_weights};
 use pivotal::model::spec::ModelSpec;
 use pivotal::synth::sensor::SensorKind;
 use pivotal::synth::{Drive, DriveConfig};
 use pivotal::time::Stamp;
 use pivotal::train::config::RunConfig;
-
-use crate::support::shared;
 
 const N_FRAMES: usize = 4;
 
@@ -710,46 +704,6 @@ fn self_test_tells_bad_from_fair_results() {
         assert_eq!(got, expected.map(|(severity, _)| severity), "{outcome:?}");
         if let Some((_, words)) = expected {
             assert!(findings[0].advice.contains(words) && findings[0].measured.contains("d/3"), "{findings:?}");
-        }
-    }
-}
-
-#[test]
-fn model_directory_gives_back_the_statistics_of_its_training_data() {
-    let patient = Patient::healthy();
-    let spec = ModelSpec::builtin("cp-pillar-v0.64-xxs").unwrap();
-    let weights = hash_weights(&expected_params(&spec), 1, &HeadMultipliers { hm_weight: 0.04 });
-    let provenance = Provenance { data_statistics: patient.seen.clone(), ..Provenance::new("test", "made up") };
-    let folder = tempfile::tempdir().unwrap();
-    let dir = folder.path().join("model");
-    save(&dir, &spec, &weights, &provenance, SaveOptions { dtype: WeightsDtype::F16, overwrite: false }).unwrap();
-    let seen = load(&dir).unwrap().provenance.data_statistics;
-    assert!(seen.is_some() && seen == patient.seen);
-    assert_eq!(DataStatistics::gather(&patient.source, N_FRAMES), patient.seen.unwrap());
-}
-
-/// Real points and real labels: nothing is wrong with them until somebody breaks them.
-#[test]
-fn real_boxes_lie_on_their_points_until_they_are_broken() {
-    type Break = fn(Box3d) -> Box3d;
-    let breaks: [(&str, Break); 4] = [
-        ("add height/2 to z", |b| raised(b, -b.size[2] / 2.0)),
-        ("swap length and width", |b| Box3d { size: [b.size[1], b.size[0], b.size[2]], ..b }),
-        ("-yaw - pi/2", |b| Box3d { yaw: -b.yaw - FRAC_PI_2, ..b }),
-        ("camera's frame", |b| Box3d { center: [-b.center[1], -b.center[2], b.center[0]], yaw: -b.yaw - FRAC_PI_2, ..b }),
-    ];
-    for file in ["semireal_kitti.tfrecord", "semireal_nuscenes.tfrecord"] {
-        let source = pivotal::data::open(shared("data/waymo").join(file).to_str().unwrap()).unwrap();
-        let samples: Vec<Sample> = (0..source.len()).map(|index| source.load(0, index).unwrap()).collect();
-        let sound = Patient { seen: None, source: Recorded { samples, ..Patient::healthy().source }, ..Patient::healthy() };
-        let report = sound.examine();
-        assert!(!report.has_errors() && !report.findings.iter().any(|finding| finding.check == "alignment"), "{file}\n{report}");
-        for (cure, break_it) in breaks {
-            let mut broken = sound.clone();
-            broken.boxes(break_it);
-            let report = broken.examine();
-            let found = report.findings.iter().any(|finding| finding.check == "alignment" && finding.advice.contains(cure));
-            assert!(found, "{file}, {cure}\n{report}");
         }
     }
 }
