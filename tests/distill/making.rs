@@ -188,6 +188,40 @@ fn stopped_dump_is_finished_by_the_next_call() {
     }
 }
 
+/// The frames that can be read and have labels.
+#[derive(Debug)]
+struct Usable;
+
+impl Source for Usable {
+    fn len(&self) -> usize {
+        3
+    }
+
+    fn id(&self, index: usize) -> SampleId {
+        Drives.id(2 * index)
+    }
+
+    fn load(&self, epoch: u64, index: usize) -> Result<Sample, DataError> {
+        Drives.load(epoch, 2 * index)
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        Drives.fingerprint()
+    }
+}
+
+#[test]
+fn what_a_dump_holds_is_not_prepared_again() {
+    let (mut rig, dir) = (Rig::new(), tempfile::tempdir().unwrap());
+    rig.frames.source = Arc::new(Usable);
+    rig.frames.n_epochs = 1;
+    assert_eq!(rig.dump(dir.path(), false).1, [(2, 3), (3, 3)]);
+    rig.frames.n_epochs = 2;
+    assert_eq!(rig.dump(dir.path(), false).1, [(5, 6), (6, 6)]);
+    let (report, advances) = rig.dump(dir.path(), false);
+    assert_eq!((report.n_stored, report.was_stopped, advances), (6, false, Vec::new()));
+}
+
 #[test]
 fn inputs_for_a_foreign_teacher_are_the_frames_of_the_run() {
     let (rig, dir) = (Rig::new(), tempfile::tempdir().unwrap());

@@ -73,18 +73,24 @@ pub fn dump_outputs(
     // The teacher's cells are all that is needed of each frame.
     let own = Voxelization { grid: spec.grid(), caps: spec.caps() };
     let plan = PillarPlan { n_features: spec.input.features.len(), student: own, teacher: None };
-    let span = Span { first_epoch: 0, first_step: 0, end_epoch: frames.n_epochs };
-    let (source, preparation) = (Arc::clone(&frames.source), Arc::clone(&frames.preparation));
-    let loader = Loader::start(source, preparation, plan, &frames.loader, Order::Stored, span)?;
     let n_frames = frames.source.len() as u64;
     let n_total = n_frames * frames.n_epochs;
+    let is_missing = |number: &u64| !writer.holds(number / n_frames, &frames.source.id((number % n_frames) as usize));
+    let Some(first) = (0..n_total).find(is_missing) else {
+        return Ok(DumpReport { n_stored: writer.finish()?, unreadable: Vec::new(), was_stopped: false });
+    };
+    let batch_size = frames.loader.batch_size as u64;
+    let span =
+        Span { first_epoch: first / n_frames, first_step: first % n_frames / batch_size.max(1), end_epoch: frames.n_epochs };
+    let (source, preparation) = (Arc::clone(&frames.source), Arc::clone(&frames.preparation));
+    let loader = Loader::start(source, preparation, plan, &frames.loader, Order::Stored, span)?;
     let mut unreadable = Vec::new();
     let mut was_stopped = false;
     for batch in loader {
         let mut batch = batch?;
         unreadable.append(&mut batch.unreadable);
         let epoch = batch.epoch;
-        let n_done = epoch * n_frames + n_frames.min((batch.step + 1) * frames.loader.batch_size as u64);
+        let n_done = epoch * n_frames + n_frames.min((batch.step + 1) * batch_size);
         if batch.ids.iter().any(|id| !writer.holds(epoch, id)) {
             let batch = batch.to_device(teacher.options().device)?;
             writer.add(epoch, &batch.ids, &teacher.output(&batch.student)?)?;
