@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=out/demo
-model=$out/model
+model=models/cp-pillar-v0.64-xxs
 domain=77
 
 echo "demo: building (release)"
@@ -12,13 +12,11 @@ bin="${CARGO_TARGET_DIR:-target}/release"
 
 rm -rf "$out"
 mkdir -p "$out"
-echo "demo: making a drive of 20 frames"
-"$bin/trainer" synth --out "$out/drive" --seed 1 --frames 20 --sensor waymo5
-echo "demo: there is no trained student yet, so the weights are deterministic and untrained: the boxes mean nothing"
-"$bin/trainer" untrained --spec cp-pillar-v0.64-xxs --out "$model"
+echo "demo: making a drive of 20 frames on a street that $model has never seen"
+"$bin/trainer" synth --out "$out/drive" --seed 1 --frames 20 --sensor spinning64
 
 echo "demo: replaying it through the node's pipeline"
-"$bin/detector_node" replay "$out/drive" --model "$model" --out "$out/replay" --ground-truth /ground_truth/objects
+"$bin/detector_node" replay "$out/drive" --model "$model" --out "$out/replay" --score-threshold 0.3 --ground-truth /ground_truth/objects
 
 # Whole clouds need larger receive buffers than Linux gives by default; without them every n-th point shows the same.
 thin=1
@@ -30,7 +28,7 @@ if [ "$limit" -lt 4194304 ]; then
 fi
 echo "demo: sending it over DDS on loopback to a running node"
 export ROS_DOMAIN_ID=$domain ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST
-"$bin/detector_node" --ros-args -p "model_dir:=$model" 2> "$out/node.log" &
+"$bin/detector_node" --ros-args -p "model_dir:=$model" -p score_threshold:=0.3 2> "$out/node.log" &
 node=$!
 trap 'kill -INT $node 2> /dev/null || true; wait $node 2> /dev/null || true' EXIT
 code=0

@@ -23,14 +23,13 @@ common=(--data "$out/train" --val "$out/val" --resume "${settings[@]}")
 
 "$trainer" train --config config/train/cp-pillar.yaml "${common[@]}" --set epochs=5 --out "$out/teacher"
 
-# What the teacher says about the frames of three epochs, once for all students.
-budget=(--set epochs=3 --set num_threads=1)
+# What the teacher says about every frame, once for all students.
 "$trainer" dump-teacher --config config/train/cp-pillar-v0.64-xxs_sparsekd.yaml --model "$out/teacher/model" --data "$out/train" --out "$out/dump" \
-  --mode eval --precision bf16 "${settings[@]}" "${budget[@]}"
+  --mode eval --precision bf16 "${settings[@]}" --epochs 10
 taught=(--set "distill.teacher.from={dump: $out/dump}" --set distill.teacher.mode=eval)
 inherit="{from: $out/teacher/model, how: prefix}"
 
-# run STUDENT VARIANT SEED
+# run STUDENT VARIANT SEED EPOCHS OUT
 run() {
   local config=config/train/$1_sparsekd.yaml terms=()
   case $2 in
@@ -42,10 +41,9 @@ run() {
     all) terms=("${taught[@]}" --set "distill.inherit=$inherit") ;;
     all_corrected) terms=("${taught[@]}" --set "distill.inherit=$inherit" --set distill.label.merge=corrected) ;;
   esac
-  mkdir -p "$out/$1/$2"
-  echo "students: $1 $2 seed $3"
-  "$trainer" train --config "$config" "${common[@]}" "${budget[@]}" --set "seed=$3" --out "$out/$1/$2/seed$3" "${terms[@]}" \
-    2>> "$out/$1/$2/seed$3.log"
+  echo "students: $1 $2 seed $3, $4 epochs"
+  mkdir -p "$(dirname "$5")"
+  "$trainer" train --config "$config" "${common[@]}" --set "epochs=$4" --set num_threads=1 --set "seed=$3" --out "$5" "${terms[@]}" 2>> "$5.log"
 }
 
 queue() {
@@ -57,15 +55,15 @@ queue() {
   while [ "$(jobs -rp | wc -l)" -gt 0 ]; do wait -n; done
 }
 
+xxs=cp-pillar-v0.64-xxs
 runs=()
-for seed in 1 2 3; do
-  for variant in plain all; do runs+=("cp-pillar-v0.64-xxs $variant $seed"); done
+for variant in plain all tgi logit label all_corrected; do
+  for seed in 1 2 3; do runs+=("$xxs $variant $seed 3 $out/$xxs/$variant/seed$seed"); done
 done
+runs+=("$xxs all_corrected 1 10 $out/shipped") # becomes models/cp-pillar-v0.64-xxs
 for student in cp-pillar-v0.64-xs cp-pillar-v0.64-s cp-pillar-v0.64; do
-  for variant in plain all; do runs+=("$student $variant 1"); done
+  for variant in plain all_corrected; do runs+=("$student $variant 1 3 $out/$student/$variant/seed1"); done
 done
-for seed in 1 2 3; do
-  for variant in tgi logit label label_corrected all_corrected; do runs+=("cp-pillar-v0.64-xxs $variant $seed"); done
-done
+for seed in 1 2 3; do runs+=("$xxs label_corrected $seed 3 $out/$xxs/label_corrected/seed$seed"); done
 queue "${runs[@]}"
 python3 scripts/students_table.py "$out"

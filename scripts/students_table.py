@@ -1,4 +1,4 @@
-"""Tables of what scripts/students.sh trained, as Markdown on stdout: students_table.py OUT"""
+"""What scripts/students.sh trained, as a table on stdout and a picture: students_table.py OUT [PICTURE.svg]"""
 
 import datetime
 import json
@@ -9,57 +9,86 @@ import sys
 STUDENTS = ["cp-pillar-v0.64", "cp-pillar-v0.64-s", "cp-pillar-v0.64-xs", "cp-pillar-v0.64-xxs"]
 VARIANTS = {
     "plain": "plain",
-    "tgi": "+ TGI (prefix)",
+    "tgi": "+ TGI",
     "logit": "+ PP logit KD",
     "label": "+ label KD, merged as released",
     "label_corrected": "+ label KD, merged as corrected",
-    "all": "all three, merged as released",
-    "all_corrected": "all three, merged as corrected",
+    "all": "all three, labels merged as released",
+    "all_corrected": "all three, labels merged as corrected",
 }
 CLASSES = ["Vehicle", "Pedestrian", "Cyclist"]
+
+
+class Row:
+    """One model and its runs; numbers in percent."""
+
+    def __init__(self, name, folders, plain=None):
+        metrics = [provenance(folder)["metrics"] for folder in folders]
+        self.name = name
+        self.seeds = [100 * one["maph_l2"] for one in metrics]
+        self.mean = statistics.mean(self.seeds)
+        self.spread = statistics.stdev(self.seeds) if len(self.seeds) > 1 else None
+        self.gain = None if plain is None else self.mean - plain.mean
+        self.classes = [statistics.mean(100 * one.get(f"aph_l2_{name}", 0.0) for one in metrics) for name in CLASSES]
+
+    def markdown(self):
+        gain = "" if self.gain is None else f"{self.gain:+.1f}"
+        spread = "" if self.spread is None else f"{self.spread:.1f}"
+        seeds = ", ".join(f"{value:.1f}" for value in self.seeds)
+        cells = [self.name, f"{self.mean:.1f}", spread, gain, *(f"{value:.1f}" for value in self.classes), seeds]
+        return "| " + " | ".join(cells) + " |"
 
 
 def provenance(folder):
     return json.loads((folder / "model" / "provenance.json").read_text())
 
 
-def finished(folder):
-    return sorted(path.parent for path in folder.glob("seed*/DONE"))
+def rows_of(out):
+    rows = [Row("cp-pillar (teacher)", [out / "teacher"])]
+    for student in STUDENTS:
+        plain = None
+        for variant, words in VARIANTS.items():
+            folders = sorted(path.parent for path in (out / student / variant).glob("seed*/DONE"))
+            if folders:
+                row = Row(f"{student}, {words}", folders, plain)
+                plain = plain or row
+                rows.append(row)
+    if (out / "shipped" / "DONE").exists():
+        rows.append(Row("cp-pillar-v0.64-xxs, all three, 10 epochs (shipped)", [out / "shipped"]))
+    return rows
 
 
-def figures(folders):
-    """Means over seeds of L2 mAPH and the APH of each class, and the spread of the first."""
-    metrics = [provenance(folder)["metrics"] for folder in folders]
-    maph = [100 * one["maph_l2"] for one in metrics]
-    classes = [statistics.mean(100 * one.get(f"aph_l2_{name}", 0.0) for one in metrics) for name in CLASSES]
-    spread = statistics.stdev(maph) if len(maph) > 1 else None
-    return maph, classes, spread
-
-
-def row(name, folders, plain):
-    maph, classes, spread = figures(folders)
-    gain = "" if plain is None else f"{statistics.mean(maph) - plain:+.2f}"
-    seeds = ", ".join(f"{value:.2f}" for value in maph)
-    spread = "" if spread is None else f"{spread:.2f}"
-    cells = [name, f"{statistics.mean(maph):.2f}", spread, gain, *(f"{value:.2f}" for value in classes), seeds]
-    print("| " + " | ".join(cells) + " |")
+def picture(rows):
+    """Bars of L2 mAPH, with the seeds as dots."""
+    left, width, step = 330, 420, 22
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 60}" height="{step * len(rows) + 40}" '
+        'font-family="sans-serif" font-size="12">',
+        '<rect width="100%" height="100%" fill="white"/>',
+    ]
+    for index, row in enumerate(rows):
+        y = 10 + step * index
+        colour = "#8a8f98" if row.gain is None else "#2f6fb3"
+        lines.append(f'<text x="{left - 8}" y="{y + 13}" text-anchor="end">{row.name}</text>')
+        lines.append(f'<rect x="{left}" y="{y + 2}" width="{row.mean / 100 * width:.1f}" height="{step - 7}" fill="{colour}"/>')
+        for seed in row.seeds if row.spread is not None else []:
+            lines.append(f'<circle cx="{left + seed / 100 * width:.1f}" cy="{y + step / 2 - 1.5}" r="2.5" fill="black"/>')
+        lines.append(f'<text x="{left + max(row.seeds) / 100 * width + 8:.1f}" y="{y + 13}">{row.mean:.1f}</text>')
+    lines.append(f'<text x="{left}" y="{step * len(rows) + 30}">L2 mAPH in percent; dots are seeds</text>')
+    return "\n".join(lines + ["</svg>"]) + "\n"
 
 
 def main():
     out = pathlib.Path(sys.argv[1])
-    head = ["model", "L2 mAPH", "spread", "gain", *CLASSES, "seeds"]
-    teacher = provenance(out / "teacher")
-    training = teacher["training"]
+    training = provenance(out / "teacher")["training"]
+    rows = rows_of(out)
     print(f"Commit {training['revision'][:7]}, {datetime.date.today()}, `scripts/students.sh`. Validation data {training['validation']['sha256'][:12]}.")
     print("L2 mAPH and L2 APH by class in percent, of objects within the range trained on. Spread: standard deviation over seeds.\n")
+    head = ["model", "L2 mAPH", "spread", "gain", *CLASSES, "seeds"]
     print("| " + " | ".join(head) + " |\n|" + " --- |" + " ---: |" * (len(head) - 1))
-    row("cp-pillar (teacher)", [out / "teacher"], None)
-    for student in STUDENTS:
-        runs = {variant: finished(out / student / variant) for variant in VARIANTS}
-        plain = statistics.mean(figures(runs["plain"])[0]) if runs["plain"] else None
-        for variant, folders in runs.items():
-            if folders:
-                row(f"{student}, {VARIANTS[variant]}", folders, plain if variant != "plain" else None)
+    print("\n".join(row.markdown() for row in rows))
+    if len(sys.argv) > 2:
+        pathlib.Path(sys.argv[2]).write_text(picture(rows))
 
 
 main()
