@@ -268,7 +268,7 @@ fn run_that_cannot_begin_or_go_on_says_why() {
         ("cpu", &data, "--set epochs=1", 2, "holds a run; add --resume to go on with it, or choose another folder"),
         ("cpu", &data, "--resume --set epochs=1 --set schedule.peak_lr=0.5", 2, "schedule.peak_lr: was 0.003, is 0.5"),
         ("cpu", &other_data, "--resume --set epochs=1", 2, "data: was "),
-        ("cpu", &data, "--set epoch=1", 2, "there is no key `epoch`"),
+        ("cpu", &data, "--set epoch=1", 2, "unknown field `epoch`, expected one of `model`"),
         ("cpu", &data, "--set loader.batch_size=0", 2, "loader.batch_size = 0: 1 to 1024"),
         ("gpu", &data, "", 1, "must be `auto`, `cpu` or `cuda:N`"),
         ("cpu", &data, "--val nowhere", 1, "--val: nowhere"),
