@@ -10,6 +10,7 @@ mod docs;
 mod doctor;
 mod eval;
 mod import;
+mod messages;
 mod msgs;
 mod node;
 mod parity;

@@ -157,7 +157,7 @@ pub enum ConfigError {
         /// Of the file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// Not YAML, an unknown key, or a value of the wrong type.
     #[error("{origin}: {message}")]
@@ -189,7 +189,7 @@ pub enum ConfigError {
         /// As configured.
         model: String,
         /// What is wrong with it.
-        source: SpecError,
+        r#source: SpecError,
     },
 }
 
