@@ -64,6 +64,8 @@ pub struct ReplayOptions {
     pub end_offset_s: Option<f64>,
     /// Clouds after which the replay ends.
     pub max_frames: Option<u64>,
+    /// Boxes with this score or less are left out, as by the node's parameter; it can only raise the model's own threshold.
+    pub score_threshold: f32,
     /// Topic of true boxes (`vision_msgs/Detection3DArray`), matched by stamp.
     pub truth_topic: Option<String>,
     /// Shown on the page.

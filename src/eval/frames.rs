@@ -31,8 +31,7 @@ pub enum Region {
 impl Region {
     /// Whether an object counts for a model with that grid range.
     pub(super) fn holds(self, range: [f32; 6], box3d: &Box3d) -> bool {
-        let within = |axis: usize| (f64::from(range[axis])..f64::from(range[axis + 3])).contains(&box3d.center[axis]);
-        self == Self::Everything || (within(0) && within(1))
+        self == Self::Everything || box3d.has_middle_in(range)
     }
 }
 

@@ -45,6 +45,12 @@ impl Box3d {
             && (point[2] - self.center[2]).abs() <= self.size[2] / 2.0
     }
 
+    /// Whether the middle, seen from above, lies in a range `[xmin, ymin, zmin, xmax, ymax, zmax]`, upper borders excluded.
+    pub fn has_middle_in(&self, range: [f32; 6]) -> bool {
+        let within = |axis: usize| (f64::from(range[axis])..f64::from(range[axis + 3])).contains(&self.center[axis]);
+        within(0) && within(1)
+    }
+
     /// Distance of the middle from the sensor axis, in the plane.
     pub fn range(&self) -> f64 {
         self.center[0].hypot(self.center[1])

@@ -61,6 +61,9 @@ pub struct ReplayArgs {
     /// End after this many clouds
     #[arg(long, value_name = "N")]
     pub max_frames: Option<u64>,
+    /// Leave out boxes with this score or less, as the node's parameter does
+    #[arg(long, value_name = "SCORE", default_value_t = 0.0)]
+    pub score_threshold: f32,
     /// Compare with the true boxes (vision_msgs/Detection3DArray) of this topic
     #[arg(long, value_name = "NAME")]
     pub ground_truth: Option<String>,
@@ -117,6 +120,7 @@ impl ReplayArgs {
             start_offset_s: self.start_offset_s,
             end_offset_s: self.end_offset_s,
             max_frames: self.max_frames,
+            score_threshold: self.score_threshold,
             truth_topic: self.ground_truth.clone(),
             command_line,
         }
@@ -145,7 +149,7 @@ mod tests {
         let args = parse(
             "replay bag -m model -o out --topic /points --device cuda:1 --precision bf16 --picture-every 5 --picture-px 600 \
              --picture-range-m 40 --picture-light --picture-intensity --no-foxglove --start-offset-s 1.5 --end-offset-s 9 \
-             --max-frames 7 --ground-truth /truth --intensity-field i --intensity-scale-tanh 0.5 --overwrite",
+             --max-frames 7 --score-threshold 0.4 --ground-truth /truth --intensity-field i --intensity-scale-tanh 0.5 --overwrite",
         );
         let args = args.unwrap();
         assert_eq!(args.model, PathBuf::from("model"));
@@ -170,6 +174,7 @@ mod tests {
             start_offset_s: 1.5,
             end_offset_s: Some(9.0),
             max_frames: Some(7),
+            score_threshold: 0.4,
             truth_topic: Some("/truth".to_owned()),
             command_line: "line".to_owned(),
         };

@@ -189,16 +189,10 @@ fn push_facts(body: &mut String, summary: &ReplaySummary) {
 fn truth_text(matches: &TruthMatches) -> String {
     let mut text = format!("<code>{}</code>, {} frames", escape(&matches.topic), matches.n_frames);
     for class in &matches.classes {
-        let _ = write!(
-            text,
-            "<br>{}: {} of {} found, {} of {} boxes right (bird's-eye IoU at least {})",
-            escape(&class.class),
-            class.matched,
-            class.truth,
-            class.matched,
-            class.detected,
-            class.min_iou
-        );
+        let _ = write!(text, "<br>{}", escape(&class.to_string()));
+    }
+    if matches.n_outside > 0 {
+        let _ = write!(text, "<br>not counted: {} true boxes outside of the model's range", matches.n_outside);
     }
     text
 }

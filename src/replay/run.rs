@@ -47,6 +47,7 @@ pub fn run(
     let topics = bag.topics().to_vec();
     let cloud_topic_idx = choose_cloud_topic(&topics, options.topic.as_deref())?;
     let topic = topics[cloud_topic_idx].name.as_str();
+    check_score_threshold(options.score_threshold)?;
     let window = Window::new(options, bag.summary().start_ns.unwrap_or(0))?;
     let mut decoder = CloudDecoder::new(&pipeline.spec().input, &options.sensor).map_err(ReplayError::Sensor)?;
     let (truth, truth_losses) = options.truth_topic.as_deref().map(|name| read_truth(&bag, name)).transpose()?.unzip();
@@ -102,6 +103,8 @@ pub fn run(
 pub(super) struct Replay<'a> {
     pub(super) topic: &'a str,
     pub(super) class_names: Vec<String>,
+    range: [f32; 6],
+    score_threshold: f32,
     pub(super) outputs: Outputs,
     pictures: Pictures,
     truth: Option<Truth>,
@@ -141,6 +144,8 @@ impl<'a> Replay<'a> {
             boxes_per_class: vec![0; class_names.len()],
             frame_id: String::new(),
             class_names,
+            range: spec.grid.range,
+            score_threshold: options.score_threshold,
         }
     }
 
@@ -178,7 +183,8 @@ impl<'a> Replay<'a> {
         let decoded =
             decoder.decode(&message, &mut self.cloud).map_err(|fault| (Some(message.header.clone()), fault.to_string()))?;
         times.decode_ms = millis(started.elapsed());
-        let output = pipeline.process(&self.cloud).map_err(|fault| (Some(message.header.clone()), fault.to_string()))?;
+        let mut output = pipeline.process(&self.cloud).map_err(|fault| (Some(message.header.clone()), fault.to_string()))?;
+        output.detections.retain(|detection| detection.score > self.score_threshold);
         times.total_ms = millis(started.elapsed());
         times.stages = output.times;
         if let Some(layout) = &decoded.layout_changed {
@@ -196,7 +202,7 @@ impl<'a> Replay<'a> {
 
         let truth = self.truth.as_ref().map(|truth| truth.at(self.cloud.stamp));
         if let (Some(matches), Some(Some(truth))) = (&mut self.matches, truth) {
-            matches.add_frame(&output.detections, &self.class_names, truth);
+            matches.add_frame(&output.detections, &self.class_names, truth, self.range);
         }
         let truth_boxes: Option<Vec<Box3d>> =
             truth.map(|truth| truth.unwrap_or_default().iter().map(|true_box| true_box.box3d).collect());
@@ -265,6 +271,13 @@ impl Window {
     fn holds(&self, log_time_ns: i64) -> bool {
         (self.from_ns..=self.until_ns).contains(&log_time_ns)
     }
+}
+
+fn check_score_threshold(threshold: f32) -> Result<(), ReplayError> {
+    if (0.0..1.0).contains(&threshold) {
+        return Ok(());
+    }
+    Err(ReplayError::Option { option: "score threshold", value: threshold.to_string(), rule: "must be in [0, 1)" })
 }
 
 /// A message that is left out, since the mcap files written here could not hold it.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::latency::LatencyStats;
-use super::truth::{ClassMatches, TruthMatches};
+use super::truth::TruthMatches;
 use crate::device;
 use crate::pipeline::Pipeline;
 
@@ -121,8 +121,10 @@ impl fmt::Display for ReplaySummary {
         }
         if let Some(matches) = &self.truth {
             for class in &matches.classes {
-                let ClassMatches { class, truth, detected, matched, .. } = class;
-                writeln!(f, "{class}: {matched} of {truth} true boxes found, {matched} of {detected} boxes right")?;
+                writeln!(f, "{class}")?;
+            }
+            if matches.n_outside > 0 {
+                writeln!(f, "not counted: {} true boxes outside of the model's range", matches.n_outside)?;
             }
         }
         if self.loss() {

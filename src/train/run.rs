@@ -28,7 +28,7 @@ const DONE_FILE: &str = "DONE";
 const LOCK_FILE: &str = "lock";
 
 /// Keys of the configuration that change nothing of what is learned; a resumed run may have others.
-const FREE_KEYS: [&str; 8] = [
+const FREE_KEYS: [&str; 11] = [
     "loader.n_workers",
     "loader.n_batches_ahead",
     "loader.max_unreadable_share",
@@ -37,6 +37,10 @@ const FREE_KEYS: [&str; 8] = [
     "log_every_steps",
     "num_threads",
     "model_dtype",
+    // Places of what is compared by its content.
+    "augment.gt_sampling.database",
+    "distill.teacher.from",
+    "distill.inherit.from",
 ];
 
 /// What a run is made from.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pivotal::bag::{BagReader, BagWriter, OfferedQos, WriterOptions};
 use pivotal::msgs::pivotal::FrameReport;
-use pivotal::msgs::vision_msgs::Detection3DArray;
+use pivotal::msgs::vision_msgs::{Detection3D, Detection3DArray};
 use pivotal::msgs::visualization_msgs::MarkerArray;
 use pivotal::msgs::{Message, cdr};
 use pivotal::replay::record::{DetectedFrame, FrameOutcome, FrameRecord};
@@ -248,6 +248,26 @@ fn offsets_and_limits_choose_clouds_and_pictures() {
 }
 
 #[test]
+fn boxes_of_the_score_threshold_or_less_are_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bag, all, best) = (folder.path().join("bag"), folder.path().join("all"), folder.path().join("best"));
+    write_bag(&bag, &clouds(2));
+    let mut pipeline = small_pipeline(16);
+    replay(&options(&bag, &all), &mut pipeline).unwrap();
+    let mut arrays: Vec<(i64, Detection3DArray)> = messages(&all.join("detections"), OBJECTS_TOPIC);
+    let score = |detection: &Detection3D| detection.results[0].hypothesis.score as f32;
+    let mut scores: Vec<f32> = arrays.iter().flat_map(|(_, array)| array.detections.iter().map(score)).collect();
+    scores.sort_by(f32::total_cmp);
+    let score_threshold = scores[scores.len() / 2];
+    replay(&ReplayOptions { score_threshold, ..options(&bag, &best) }, &mut pipeline).unwrap();
+    for (_, array) in &mut arrays {
+        array.detections.retain(|detection| score(detection) > score_threshold);
+    }
+    assert!(arrays.iter().any(|(_, array)| !array.detections.is_empty()));
+    assert_eq!(messages::<Detection3DArray>(&best.join("detections"), OBJECTS_TOPIC), arrays);
+}
+
+#[test]
 fn options_that_cannot_be_met_are_refused_before_anything_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let bag = folder.path().join("bag");
@@ -265,6 +285,7 @@ fn options_that_cannot_be_met_are_refused_before_anything_is_written() {
             "no topic `/other` of type sensor_msgs/msg/PointCloud2; the bag has ",
         ),
         (ReplayOptions { truth_topic: Some(TOPIC.into()), ..all.clone() }, "of type vision_msgs/msg/Detection3DArray"),
+        (ReplayOptions { score_threshold: 1.0, ..all.clone() }, "score threshold = 1: must be in [0, 1)"),
         (ReplayOptions { start_offset_s: -1.0, ..all.clone() }, "start offset = -1: must be 0 or more seconds"),
         (ReplayOptions { end_offset_s: Some(f64::NAN), ..all.clone() }, "end offset = NaN: must be 0 or more seconds"),
         (ReplayOptions { start_offset_s: 3.0, end_offset_s: Some(2.0), ..all.clone() }, "start offset = 3 s: must not be beyond"),

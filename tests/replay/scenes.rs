@@ -102,6 +102,7 @@ pub fn options(bag: &Path, out: &Path) -> ReplayOptions {
         start_offset_s: 0.0,
         end_offset_s: None,
         max_frames: None,
+        score_threshold: 0.0,
         truth_topic: None,
         command_line: "detector_node replay".to_owned(),
     }

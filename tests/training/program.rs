@@ -282,6 +282,24 @@ fn run_that_cannot_begin_or_go_on_says_why() {
 }
 
 #[test]
+fn run_goes_on_with_inputs_that_moved() {
+    let bench = Bench::new();
+    bench.finished("teacher", "--set epochs=1");
+    let taught = |dir: &str| format!(r#"--set distill={{"teacher":{{"from":{{"model":"{}"}}}}}}"#, bench.path(dir).display());
+    let never_stopped = bench.finished("whole", &taught("teacher/model"));
+    let mut life = Life::begin(bench.train("moved", &taught("teacher/model")));
+    life.wait_for_steps(5);
+    life.signal("KILL");
+    life.end();
+    fs::rename(bench.path("data"), bench.path("new data")).unwrap();
+    fs::rename(bench.path("teacher"), bench.path("new_teacher")).unwrap();
+    let (data, more) = (bench.path("new data").display().to_string(), format!("--resume {}", taught("new_teacher/model")));
+    let output = bench.train_on("cpu", &data, "moved", &more).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(bench.weights("moved") == never_stopped);
+}
+
+#[test]
 fn number_that_is_none_stops_the_run_names_its_term_and_keeps_what_led_to_it() {
     let bench = Bench::new();
     // The first step overflows the second term, or sends the weights so far that the next one overflows.
