@@ -158,7 +158,7 @@ pub enum BagError {
         /// The file or folder.
         path: PathBuf,
         /// Its reason.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// A recording of ROS 1.
     #[error("{path}: a ROS 1 bag ({version}); convert it first, for instance with `rosbags-convert`, expected rosbag2 (mcap or sqlite3)", path = path.display())]
@@ -230,7 +230,7 @@ pub enum BagError {
         /// The file.
         path: PathBuf,
         /// Its reason.
-        source: mcap::McapError,
+        r#source: mcap::McapError,
     },
     /// The metadata could not be put into YAML.
     #[error("{path}: {reason}", path = path.display())]

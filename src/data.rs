@@ -52,6 +52,14 @@ pub struct SampleId {
     pub frame: u64,
 }
 
+impl SampleId {
+    /// What an error says about this frame, without the name of the frame, which many begin with: for lists that have it already.
+    pub(crate) fn reason(&self, error: &dyn fmt::Display) -> String {
+        let message = error.to_string();
+        message.strip_prefix(&format!("{self}: ")).map_or(message.clone(), str::to_owned)
+    }
+}
+
 impl fmt::Display for SampleId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.drive, self.frame)
@@ -171,7 +179,7 @@ pub enum DataError {
         /// Of the file or folder.
         path: String,
         /// Why.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// A source named by the user that is none.
     #[error("`{source_name}` is no data source: {reason}")]
@@ -255,6 +263,6 @@ pub enum DataError {
         /// Which frame.
         id: SampleId,
         /// What is wrong with it.
-        source: crate::cloud::CloudError,
+        r#source: crate::cloud::CloudError,
     },
 }

@@ -143,7 +143,10 @@ fn read(source: &dyn Source, n_frames: usize) -> Frames {
     for index in spread(source.len(), n_frames) {
         match source.load(0, index) {
             Ok(sample) => samples.push(sample),
-            Err(error) => unreadable.push((source.id(index), error.to_string())),
+            Err(error) => {
+                let id = source.id(index);
+                unreadable.push((id.clone(), id.reason(&error)));
+            }
         }
     }
     let statistics = DataStatistics { n_unreadable: unreadable.len(), ..DataStatistics::of(&samples) };

@@ -182,7 +182,7 @@ pub enum EvalError {
         /// Which frame.
         frame: crate::data::SampleId,
         /// Why it cannot be drawn.
-        source: crate::viz::VizError,
+        r#source: crate::viz::VizError,
     },
     /// A report is there and was not to be replaced.
     #[error("{path} is there already; name another folder, or say --overwrite")]
@@ -196,7 +196,7 @@ pub enum EvalError {
         /// Of the file or folder.
         path: String,
         /// Why.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// A file of the metric's JSON format.
     #[error("{path}: {reason}")]

@@ -63,7 +63,7 @@ pub enum ImportError {
         /// The file.
         path: PathBuf,
         /// The system's words.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// A file larger than any checkpoint.
     #[error("{} has {bytes} bytes, at most {MAX_FILE_BYTES} are read", .path.display())]
@@ -79,7 +79,7 @@ pub enum ImportError {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        source: Box<CheckpointError>,
+        r#source: Box<CheckpointError>,
     },
     /// The layout of its sparse kernels cannot be told.
     #[error("{}: {source}", .path.display())]
@@ -87,7 +87,7 @@ pub enum ImportError {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        source: LayoutError,
+        r#source: LayoutError,
     },
     /// A voxel network, for which this build has no spec.
     #[error("{} holds a voxel network (`{example}`, {kernels} sparse kernels in {layout}), spec `{spec}` is a pillar network; there are no voxel specs yet", .path.display())]

@@ -58,7 +58,7 @@ pub enum ParityError {
     #[error(transparent)]
     Postprocess(#[from] crate::postprocess::PostprocessError),
     /// libtorch refused something.
-    #[error("libtorch: {0}")]
+    #[error(transparent)]
     Torch(#[from] tch::TchError),
     /// An operation failed inside a network or a comparison, for instance for shapes that do not go together.
     #[error("operation failed: {0}")]

@@ -118,7 +118,7 @@ pub enum PipelineError {
     #[error(transparent)]
     Postprocess(#[from] PostprocessError),
     /// libtorch refused something, for instance for want of memory.
-    #[error("libtorch: {0}")]
+    #[error(transparent)]
     Torch(#[from] tch::TchError),
     /// libtorch failed in the middle of the network; the device may need to be set up anew.
     #[error("the network failed: {0}")]

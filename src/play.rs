@@ -65,7 +65,7 @@ pub enum PlayError {
         /// Where.
         topic: String,
         /// What is wrong with it.
-        source: CdrError,
+        r#source: CdrError,
     },
     /// Nobody answered.
     #[error("no node takes {clouds} and publishes {objects} after {waited:?}: is it running, in the same ROS_DOMAIN_ID?")]

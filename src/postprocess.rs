@@ -46,6 +46,6 @@ pub enum PostprocessError {
         got: i64,
     },
     /// libtorch refused something.
-    #[error("libtorch: {0}")]
+    #[error(transparent)]
     Torch(#[from] tch::TchError),
 }

@@ -67,7 +67,7 @@ pub enum ProfileError {
         /// Name of the model.
         model: String,
         /// What is missing.
-        source: CloudError,
+        r#source: CloudError,
     },
     /// The model does not run.
     #[error("{model}: {source}")]
@@ -75,7 +75,7 @@ pub enum ProfileError {
         /// Name of the model.
         model: String,
         /// Why.
-        source: PipelineError,
+        r#source: PipelineError,
     },
     /// A report that cannot be read.
     #[error("{}: {reason}", .path.display())]

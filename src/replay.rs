@@ -127,9 +127,9 @@ pub enum ReplayError {
         /// The file.
         path: PathBuf,
         /// The system's reason.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// The pictures' options cannot be met.
     #[error("pictures: {0}")]
-    Picture(#[from] VizError),
+    Picture(VizError),
 }

@@ -96,7 +96,7 @@ pub fn train(options: &TrainOptions, stop: &AtomicBool, progress: &mut dyn FnMut
     let mut state = TrainingState::new(&setup.spec, &setup.first_weights, config.optimizer, config.ema_decay, chosen.device);
     let place = Place { n_threads: tch::get_num_threads(), device: device::name(chosen.device) };
     let mut step = restore(&run, &setup, &mut state, &place)?;
-    let mut log = Log::open(&options.out, step)?;
+    let mut log = Log::open(&options.out, step).map_err(TrainError::Log)?;
     let n_steps = config.epochs * setup.steps_per_epoch;
     let cycle = OneCycle { settings: config.schedule, total_steps: n_steps };
     let mut batches = setup.batches_from(step)?;
@@ -106,11 +106,13 @@ pub fn train(options: &TrainOptions, stop: &AtomicBool, progress: &mut dyn FnMut
     loop {
         if let (Some(source), true) = (&options.validation, is_due(step) && !log.validations().contains_key(&step)) {
             let weights = deployed_weights(&state, config.model_dtype);
-            let (metrics, seconds) = validate::validate(&setup.spec, &weights, source.as_ref(), config, chosen.device)?;
+            let (metrics, seconds) = validate::validate(&setup.spec, &weights, source.as_ref(), config, chosen.device)
+                .map_err(TrainError::Validate)?;
             if validate::is_best(&metrics, log.validations()) {
                 save_model(&run.best(), &weights, place.origin(&setup, step, &metrics))?;
             }
-            log.push(&Line::now(step, setup.epoch_behind(step), Entry::Validation { metrics, seconds }))?;
+            log.push(&Line::now(step, setup.epoch_behind(step), Entry::Validation { metrics, seconds }))
+                .map_err(TrainError::Log)?;
         }
         if step == n_steps {
             break;
@@ -140,11 +142,11 @@ pub fn train(options: &TrainOptions, stop: &AtomicBool, progress: &mut dyn FnMut
         let saves = stopping || step == n_steps || is_due(step) || step.is_multiple_of(config.checkpoints.every_steps);
         let logs = saves || step.is_multiple_of(config.log_every_steps);
         if logs && let Some(entry) = window.take() {
-            log.push(&Line::now(step, batch.epoch, Entry::Step(entry)))?;
+            log.push(&Line::now(step, batch.epoch, Entry::Step(entry))).map_err(TrainError::Log)?;
         }
         progress(&Progress { step, n_steps, epoch: batch.epoch, loss: gradient.losses["total"], lr: rates.lr, logged: logs });
         if saves {
-            log.sync()?;
+            log.sync().map_err(TrainError::Log)?;
             checkpoint::save(&run.checkpoints(), &place.at(&setup, step), &state.to_tensors(), config.checkpoints.keep)
                 .map_err(|source| TrainError::Save { step, source })?;
         }

@@ -144,7 +144,7 @@ pub enum TransportError {
         /// Name of the thread.
         name: &'static str,
         /// What the system said.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// The thread that fed a subscription is gone; nothing will arrive any more.
     #[error("topic {topic}: the middleware stopped delivering")]

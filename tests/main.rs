@@ -11,6 +11,7 @@ mod doctor;
 mod eval;
 mod import;
 mod models;
+mod messages;
 mod msgs;
 mod node;
 mod parity;

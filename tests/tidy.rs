@@ -65,6 +65,37 @@ fn crates_stay_where_they_belong() {
     }
 }
 
+/// Whoever prints the whole chain of causes would otherwise print a cause once in the message and once after it.
+#[test]
+fn errors_that_show_their_cause_do_not_give_it_as_their_source_too() {
+    let mut n_shown = 0;
+    for (name, text) in sources() {
+        let mut message = String::new();
+        for line in text.lines() {
+            if line == "}" {
+                message.clear();
+            }
+            let line = line.trim();
+            let attribute = line.starts_with("#[error(") || (!message.is_empty() && !message.ends_with(")]"));
+            if line.starts_with("#[error(") {
+                message.clear();
+            }
+            if attribute {
+                message += line;
+                continue;
+            }
+            let as_source = line.starts_with("source: ") || line.contains("#[from]") || line.contains("#[source]");
+            let shown = message.contains("{source}") || message.contains("{0}");
+            assert!(
+                !(as_source && shown),
+                "src/{name}: {message} shows what it also has as its source: `{line}`; see ARCHITECTURE"
+            );
+            n_shown += usize::from(line.starts_with("r#source: ") && shown);
+        }
+    }
+    assert!(n_shown > 20, "only {n_shown} errors were found");
+}
+
 #[test]
 fn nothing_is_left_half_done() {
     for (name, text) in sources() {

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod config;
+mod dumping;
 mod log;
 mod program;
 mod run_folder;

@@ -165,7 +165,7 @@ fn teacher_voxelization(student: &ModelSpec, teacher: &ModelSpec) -> Result<Voxe
 #[derive(Debug, thiserror::Error)]
 pub enum BatchError {
     /// libtorch refused, for instance for want of memory.
-    #[error("libtorch: {0}")]
+    #[error(transparent)]
     Torch(#[from] TchError),
 }
 

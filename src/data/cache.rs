@@ -13,8 +13,9 @@
 //! | `n.frame` | U8 | bytes of JSON | everything else: stamp, frame, columns, pose, labels |
 //!
 //! `index.json` ([`Index`]) is written last: a folder without it is an unfinished conversion. It names every frame with a checksum
-//! over its tensors. Nothing is compressed: the mapped pages are shared by all loader threads and a frame costs one copy (1.5 ms of
-//! one core for 164 000 points with five columns); zstd would save 8 % of F32, 14 % of F16, and multiply that by six to ten.
+//! over its tensors. Nothing is compressed: the mapped pages are shared by all loader threads, and a frame costs its checksum and one
+//! copy. Shards of KITTI's and Waymo's points become 18 to 25 % smaller by `zstd -1`, and unpacking them takes 1 to 2 ms of a core for
+//! each MB (user time of `zstd -d`): 3 to 7 ms for a frame of Waymo's 3.3 MB, in every epoch.
 //!
 //! # What 16 bits cost
 //! Coordinates are whole steps, a step being the smallest power of two that spans the axis of the frame: 1/256 m for up to 128 m, so
@@ -147,7 +148,7 @@ impl Source for Cache {
                     drive: id.drive.clone(),
                     kind: "frame that could not be converted",
                     count: 1,
-                    example: reason.clone(),
+                    example: format!("{id}: {reason}"),
                 }),
             }
         }

@@ -123,7 +123,7 @@ pub enum GtDatabaseError {
         /// File or folder.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        r#source: io::Error,
     },
     /// Something is there that is no database.
     #[error("{}: {problem}", .path.display())]

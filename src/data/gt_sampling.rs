@@ -99,7 +99,7 @@ pub enum GtSamplingError {
         /// Its folder.
         database: PathBuf,
         /// The column.
-        source: crate::cloud::CloudError,
+        r#source: crate::cloud::CloudError,
     },
     /// A target for a class the model does not have.
     #[error("gt_sampling.targets.{class}: the model has no such class, it has {}", .classes.join(", "))]

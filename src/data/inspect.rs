@@ -113,7 +113,7 @@ pub fn inspect(source: &dyn Source, indices: &[usize]) -> Inspection {
     for (id, result) in loaded {
         match result {
             Ok(sample) => samples.push(sample),
-            Err(fault) => faults.push(format!("frame {id}: {fault}")),
+            Err(fault) => faults.push(format!("frame {id}: {}", id.reason(&fault))),
         }
     }
     let mut frame_ids: Vec<String> = samples.iter().map(|sample| sample.cloud.frame_id.clone()).collect();

@@ -164,7 +164,7 @@ pub enum LoaderError {
         /// Its step.
         step: u64,
         /// Why.
-        source: BatchError,
+        r#source: BatchError,
     },
     /// A fault of this program.
     #[error("epoch {epoch}, step {step}: the loader failed: {message}")]
@@ -292,7 +292,7 @@ impl Loader {
         let allowed = self.shared.job.config.max_unreadable_share;
         match batch.unreadable.first() {
             Some(first) if n_unreadable as f64 > allowed * n_frames as f64 => {
-                let first = first.reason.clone();
+                let first = format!("{}: {}", first.id, first.reason);
                 Err(LoaderError::TooManyUnreadable { epoch: batch.epoch, n_unreadable, n_frames, allowed, first })
             }
             _ => Ok(()),
@@ -422,15 +422,16 @@ impl Job {
     /// One frame, unless it cannot be used; `met` then says why.
     fn frame(&self, epoch: u64, index: usize, met: &mut Met) -> Option<TrainingFrame> {
         let turn = Turn { epoch, index: index as u64, n_frames: self.n_frames as u64 };
-        let sample = self.source.load(epoch, index).map_err(|error| error.to_string());
-        let prepared = sample.and_then(|sample| prepare(&sample, turn, &self.preparation).map_err(|error| error.to_string()));
+        let id = self.source.id(index);
+        let sample = self.source.load(epoch, index).map_err(|error| id.reason(&error));
+        let prepared = sample.and_then(|sample| prepare(&sample, turn, &self.preparation).map_err(|error| id.reason(&error)));
         match prepared {
             Ok(prepared) => {
                 met.counts += &prepared.counts;
                 prepared.frame
             }
             Err(reason) => {
-                met.unreadable.push(Unreadable { id: self.source.id(index), reason });
+                met.unreadable.push(Unreadable { id, reason });
                 None
             }
         }

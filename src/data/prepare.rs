@@ -211,7 +211,7 @@ pub enum PrepareError {
         /// Which frame.
         id: SampleId,
         /// Which column.
-        source: CloudError,
+        r#source: CloudError,
     },
     /// An object of the ground-truth database cannot be read.
     #[error(transparent)]

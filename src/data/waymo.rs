@@ -5,7 +5,8 @@
 //!
 //! # Limits
 //! Files are mapped, so no declared length is allocated before it was compared with what is there. A zlib stream may inflate to
-//! [`range_image::MAX_INFLATED`]; a parquet column may hold the rows and values that `v2` allows.
+//! [`range_image::MAX_INFLATED`]; so may a parquet page, and a column may hold the rows and values
+//! that `v2` allows.
 
 mod frame;
 mod geometry;

@@ -20,6 +20,8 @@
 //! `voxel_size` and `stride` put right. In PyTorch:
 //!
 //! ```python
+//! import glob, json, os, safetensors.torch
+//!
 //! head = json.load(open("inputs/dump.json"))
 //! head.update(content="outputs", teacher="my detector 1.2", voxel_size=[0.1, 0.1, 6.0], stride=8)
 //! os.makedirs("dump"); json.dump(head, open("dump/dump.json", "w"))
@@ -33,6 +35,8 @@
 //!             out[frame + "/boxes"] = boxes.float().contiguous()
 //!     safetensors.torch.save_file(out, path.replace("inputs", "dump"))
 //! ```
+//!
+//! `tests/training/foreign_teacher.py` is a whole one in plain Python.
 
 mod make;
 mod reader;
@@ -216,7 +220,7 @@ pub enum DumpError {
         /// Of the file or folder.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// A file that is not what the format says.
     #[error("{path}: {reason}")]
@@ -287,6 +291,6 @@ pub enum DumpError {
         second: PathBuf,
     },
     /// libtorch refused something.
-    #[error("libtorch: {0}")]
+    #[error(transparent)]
     Torch(#[from] tch::TchError),
 }

@@ -60,7 +60,7 @@ pub enum TeacherError {
     #[error("the teacher failed: {0}")]
     Network(String),
     /// libtorch refused something.
-    #[error("libtorch: {0}")]
+    #[error(transparent)]
     Torch(#[from] tch::TchError),
 }
 

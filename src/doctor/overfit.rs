@@ -86,16 +86,16 @@ pub enum OverfitError {
     Classes(#[from] PrepareError),
     /// The run failed.
     #[error("training on one frame: {0}")]
-    Train(#[from] TrainError),
+    Train(TrainError),
     /// The trained model does not run.
     #[error("running the trained model: {0}")]
-    Pipeline(#[from] PipelineError),
+    Pipeline(PipelineError),
     /// It cannot be evaluated.
     #[error("evaluating the trained model: {0}")]
-    Eval(#[from] EvalError),
+    Eval(EvalError),
     /// No place for the run.
     #[error("a folder for the run: {0}")]
-    Folder(#[from] std::io::Error),
+    Folder(std::io::Error),
 }
 
 /// Trains the run's network from fresh weights on one frame of `source`, without augmentation, teacher or validation.
@@ -115,7 +115,7 @@ pub fn overfit(
     }
     let sample = fullest_frame(config, spec, source)?;
     let frame = sample.id.clone();
-    let folder = tempfile::tempdir()?;
+    let folder = tempfile::tempdir().map_err(OverfitError::Folder)?;
     let run = TrainOptions {
         config: RunConfig {
             epochs: 1,
@@ -133,7 +133,7 @@ pub fn overfit(
         device: options.device.clone(),
         command: "trainer doctor --overfit".to_owned(),
     };
-    let model = match train(&run, &AtomicBool::new(false), progress)? {
+    let model = match train(&run, &AtomicBool::new(false), progress).map_err(OverfitError::Train)? {
         Outcome::Finished { model, .. } | Outcome::AlreadyFinished { model } => model,
         Outcome::Stopped { .. } => run.out.join("model"),
     };
@@ -174,10 +174,11 @@ fn evaluate_on(
     config: &RunConfig,
     options: &OverfitOptions,
 ) -> Result<Vec<ClassOutcome>, OverfitError> {
-    let mut pipeline = Pipeline::load(model, &PipelineOptions { device: options.device.clone(), precision: config.precision })?;
+    let pipeline = PipelineOptions { device: options.device.clone(), precision: config.precision };
+    let mut pipeline = Pipeline::load(model, &pipeline).map_err(OverfitError::Pipeline)?;
     let source = OneFrame { sample, n_copies: 1 };
     let eval = EvalOptions { renamed: config.class_names.clone(), n_readers: 1, n_worst_frames: 0, ..EvalOptions::default() };
-    let report = evaluate(&mut pipeline, &source, &eval)?;
+    let report = evaluate(&mut pipeline, &source, &eval).map_err(OverfitError::Eval)?;
     let outcome = |((class, object_type), (_, labels)): ((&str, _), &(String, crate::eval::frames::LabelCounts))| {
         let n_labels = labels.level_1 + labels.level_2;
         let breakdown = report.by_type(object_type, Level::Level2).filter(|_| n_labels > 0)?;

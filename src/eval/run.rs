@@ -197,6 +197,7 @@ impl<'a> Run<'a> {
 
     fn leave_out(&mut self, index: usize, reason: String) {
         let frame = self.source.id(index);
+        let reason = frame.reason(&reason);
         tracing::warn!("{frame} is left out: {reason}");
         self.bad.push(BadFrame { frame, reason });
     }

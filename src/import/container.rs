@@ -48,7 +48,7 @@ pub enum ContainerError {
         /// Archive or entry.
         part: String,
         /// The reader's words.
-        source: ZipError,
+        r#source: ZipError,
     },
     /// Not exactly one pickle in the archive.
     #[error("a checkpoint has one data.pkl, this archive has {found:?}")]
@@ -118,7 +118,7 @@ pub enum ContainerError {
         /// Entry, or number of the pickle in a legacy stream.
         part: &'static str,
         /// What and where.
-        source: PickleError,
+        r#source: PickleError,
     },
 }
 

@@ -78,7 +78,7 @@ impl NodeError {
 pub enum FrameFault {
     /// Not a PointCloud2.
     #[error("malformed message: {0}")]
-    Message(#[from] CdrError),
+    Message(CdrError),
     /// More points than the parameter allows.
     #[error("cloud has {got} points, max_points is {limit}")]
     TooManyPoints {
@@ -89,7 +89,7 @@ pub enum FrameFault {
     },
     /// A PointCloud2 that contradicts itself or lacks what the model takes.
     #[error("malformed cloud: {0}")]
-    Cloud(#[from] CloudError),
+    Cloud(CloudError),
     /// The pipeline.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),

@@ -91,8 +91,8 @@ impl FrameWorker {
     /// replaced after one.
     pub(super) fn process(&mut self, bytes: &[u8]) -> Result<Frame, FailedFrame> {
         let started = Instant::now();
-        let message: PointCloud2Ref<'_> =
-            cdr::from_bytes(bytes).map_err(|error| FailedFrame { header: Header::default(), fault: error.into() })?;
+        let message: PointCloud2Ref<'_> = cdr::from_bytes(bytes)
+            .map_err(|error| FailedFrame { header: Header::default(), fault: FrameFault::Message(error) })?;
         let result = catch_unwind(AssertUnwindSafe(|| self.process_message(&message, started)));
         let result = result.unwrap_or_else(|panic| {
             self.cloud = PointCloud::default();
@@ -106,7 +106,7 @@ impl FrameWorker {
         if n_points > self.max_points {
             return Err(FrameFault::TooManyPoints { got: n_points, limit: self.max_points });
         }
-        let decoded = self.decoder.decode(message, &mut self.cloud)?;
+        let decoded = self.decoder.decode(message, &mut self.cloud).map_err(FrameFault::Cloud)?;
         let decode_ms = millis(started.elapsed());
         let output = self.pipeline.process(&self.cloud)?;
         let detections = self.filter.apply(output.detections.clone(), &self.pipeline.spec().classes);

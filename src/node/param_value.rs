@@ -108,7 +108,7 @@ pub enum ParamFileError {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// Not YAML.
     #[error("parameter file {}: {message}", path.display())]

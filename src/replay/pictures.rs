@@ -51,7 +51,7 @@ impl Pictures {
             span: [0.0, 1.0],
             box_text: BoxText::Score,
         };
-        birdseye.check(&spec.input.features)?;
+        birdseye.check(&spec.input.features).map_err(ReplayError::Picture)?;
         Ok(Self { folder, every: options.every, class_names: spec.classes.clone(), birdseye, has_span: false })
     }
 
@@ -75,9 +75,9 @@ impl Pictures {
         }
         let title = format!("frame {index}  {topic}");
         let scene = Scene { title: &title, cloud, detections, class_names: &self.class_names, truth };
-        let picture = viz::render_birdseye(&scene, &self.birdseye)?;
+        let picture = viz::render_birdseye(&scene, &self.birdseye).map_err(ReplayError::Picture)?;
         let name = format!("{index:06}.png");
-        write_file(&self.folder.join(&name), &viz::encode_png(&picture)?)?;
+        write_file(&self.folder.join(&name), &viz::encode_png(&picture).map_err(ReplayError::Picture)?)?;
         Ok(Some(format!("frames/{name}")))
     }
 }

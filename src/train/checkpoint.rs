@@ -77,7 +77,7 @@ pub enum CheckpointError {
         /// File or folder.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        r#source: io::Error,
     },
     /// The operating system refused a read.
     #[error("reading {path}: {source}")]
@@ -85,7 +85,7 @@ pub enum CheckpointError {
         /// File or folder.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        r#source: io::Error,
     },
     /// A file is not what its checksum says.
     #[error("{path}: SHA-256 is {computed}, SHA256SUMS says {listed}")]

@@ -145,6 +145,9 @@ impl Default for ValidationSettings {
     }
 }
 
+/// Keys that hold one of several kinds: a kind that is set takes the place of the one that is there.
+const EITHER_OR: [&str; 1] = ["distill.teacher.from"];
+
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -154,7 +157,7 @@ pub enum ConfigError {
         /// Of the file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// Not YAML, an unknown key, or a value of the wrong type.
     #[error("{origin}: {message}")]
@@ -186,7 +189,7 @@ pub enum ConfigError {
         /// As configured.
         model: String,
         /// What is wrong with it.
-        source: SpecError,
+        r#source: SpecError,
     },
 }
 
@@ -206,10 +209,8 @@ impl RunConfig {
     /// As [`Self::load`].
     pub fn from_yaml(text: &str, origin: &str, overrides: &[String]) -> Result<Self, ConfigError> {
         let syntax = |message: String| ConfigError::Syntax { origin: origin.to_owned(), message };
-        let mut config: Self = serde_saphyr::from_str(text).map_err(|error| syntax(error.to_string()))?;
-        for assignment in overrides {
-            config = config.with_override(assignment)?;
-        }
+        let config: Self = serde_saphyr::from_str(text).map_err(|error| syntax(error.to_string()))?;
+        let config = config.with_overrides(overrides)?;
         config.check(origin)?;
         Ok(config)
     }
@@ -223,21 +224,28 @@ impl RunConfig {
             .map_err(|error| ConfigError::Syntax { origin: "the configuration".to_owned(), message: error.to_string() })
     }
 
-    fn with_override(&self, assignment: &str) -> Result<Self, ConfigError> {
-        let refused = |reason: String| ConfigError::Override { assignment: assignment.to_owned(), reason };
-        let (key, text) = assignment.split_once('=').ok_or_else(|| refused("must be key=value".to_owned()))?;
-        let value: Value = serde_saphyr::from_str(text).map_err(|error| refused(format!("the value is no YAML: {error}")))?;
-        let mut tree = serde_json::to_value(self).map_err(|error| refused(error.to_string()))?;
-        let mut slot = &mut tree;
-        for part in key.split('.') {
-            let Value::Object(fields) = slot else {
-                return Err(refused(format!("`{part}` would be inside {slot}, which has no keys")));
+    /// An assignment may leave something to those after it, as a section that is switched on key by key does; refused is the first
+    /// from which on the configuration is none.
+    fn with_overrides(self, overrides: &[String]) -> Result<Self, ConfigError> {
+        let mut config = self;
+        let mut tree = None;
+        let mut unfinished = None;
+        for assignment in overrides {
+            let refused = |reason: String| ConfigError::Override { assignment: assignment.clone(), reason };
+            let mut changed = match tree.take() {
+                Some(tree) => tree,
+                None => serde_json::to_value(&config).map_err(|error| refused(error.to_string()))?,
             };
-            let known = fields.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-            slot = fields.get_mut(part).ok_or_else(|| refused(format!("there is no key `{part}`; there are: {known}")))?;
+            assign(&mut changed, assignment).map_err(refused)?;
+            match Self::deserialize(&changed) {
+                Ok(whole) => (config, unfinished) = (whole, None),
+                Err(error) => {
+                    unfinished.get_or_insert_with(|| refused(error.to_string()));
+                    tree = Some(changed);
+                }
+            }
         }
-        *slot = value;
-        serde_json::from_value(tree).map_err(|error| refused(format!("`{key}`: {error}")))
+        unfinished.map_or(Ok(config), Err)
     }
 
     /// The spec of the model that is trained, with the configured range.
@@ -304,6 +312,29 @@ impl RunConfig {
         }
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Values { origin: origin.to_owned(), problems }) }
     }
+}
+
+/// Sets one key; sections that are not there or null come into being. Keys that there are not are refused when the tree is read.
+fn assign(tree: &mut Value, assignment: &str) -> Result<(), String> {
+    let (key, text) = assignment.split_once('=').ok_or("must be key=value")?;
+    let value: Value = serde_saphyr::from_str(text).map_err(|error| format!("the value is no YAML: {error}"))?;
+    let mut slot = tree;
+    let mut path = String::new();
+    for part in key.split('.') {
+        if slot.is_null() {
+            *slot = Value::Object(serde_json::Map::new());
+        }
+        let Value::Object(fields) = slot else {
+            return Err(format!("`{part}` would be inside {slot}, which has no keys"));
+        };
+        if EITHER_OR.contains(&path.as_str()) {
+            fields.retain(|kind, _| kind == part);
+        }
+        slot = fields.entry(part).or_insert(Value::Null);
+        path = if path.is_empty() { part.to_owned() } else { format!("{path}.{part}") };
+    }
+    *slot = value;
+    Ok(())
 }
 
 /// Every leaf of a configuration or another serialisable value, by dotted key.

@@ -31,13 +31,13 @@ pub enum TrainError {
     Run(#[from] RunError),
     /// Settings that cannot be written down.
     #[error("settings as JSON: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(serde_json::Error),
     /// The teacher.
     #[error(transparent)]
     Teaching(#[from] TeachingError),
     /// The model that is inherited from.
     #[error("model to inherit from: {0}")]
-    Inherited(#[source] DirectoryError),
+    Inherited(DirectoryError),
     /// It does not go with the student.
     #[error(transparent)]
     Inherit(#[from] InheritError),
@@ -80,11 +80,11 @@ pub enum TrainError {
         /// Steps done.
         step: u64,
         /// Why.
-        source: CheckpointError,
+        r#source: CheckpointError,
     },
     /// The log cannot be written.
     #[error("the log could not be written, the run stops; the checkpoints are whole: {0}; make room and use --resume")]
-    Log(#[from] LogError),
+    Log(LogError),
     /// A number that is none.
     #[error(
         "step {step}: {what}; frames {}. The state before the step and its batch are in {}", .frames.join(", "), .kept.display()
@@ -107,7 +107,7 @@ pub enum TrainError {
     Network(String),
     /// Validation.
     #[error("validation: {0}")]
-    Validate(#[from] ValidateError),
+    Validate(ValidateError),
     /// The model directory.
     #[error(transparent)]
     Directory(#[from] DirectoryError),

@@ -99,7 +99,7 @@ pub enum LogError {
         /// Of the file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        r#source: io::Error,
     },
     /// A line in the middle of the file that no run wrote.
     #[error("{path}: line {number}: {message}")]

@@ -80,7 +80,7 @@ pub enum RunError {
         /// File or folder.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// Somebody else's files.
     #[error("{path} is not empty and holds no run; choose another folder")]

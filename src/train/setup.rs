@@ -91,7 +91,7 @@ impl RunFrames {
             input: &spec.input,
             range: spec.grid.range,
         };
-        let identity = DumpData::new(source, *data_seed, preparation)?;
+        let identity = DumpData::new(source, *data_seed, preparation).map_err(TrainError::Json)?;
         let preparation = Preparation {
             input: spec.input.clone(),
             grid: spec.grid(),

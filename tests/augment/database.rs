@@ -96,7 +96,7 @@ fn frames_without_use_are_listed_and_do_not_stop_the_rest() {
     assert_eq!(manifest.n_unlabelled, 1);
     assert_eq!(
         manifest.unreadable,
-        ["street/1: street: frame 1: is torn", "street/3: street/3: label 0 (Vehicle): width = NaN: must be finite",]
+        ["street/1: street: frame 1: is torn", "street/3: label 0 (Vehicle): width = NaN: must be finite",]
     );
     assert_eq!(manifest.n_objects["Cyclist"], 3);
 }

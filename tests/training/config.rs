@@ -7,6 +7,7 @@ use std::path::Path;
 use pivotal::model::spec::ModelSpec;
 use pivotal::train::config::{RunConfig, flattened};
 use pivotal::train::config_table::{KEYS, config_table_markdown, everything_on};
+use serde_json::{Value, json};
 
 fn folder() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("config/train")
@@ -31,15 +32,63 @@ fn overrides_set_nested_keys_or_say_what_is_wrong() {
     assert_eq!((config.schedule.peak_lr, config.schedule.moms), (1e-3, [0.9, 0.8]));
     let cases = [
         ("epochs", "--set epochs: must be key=value"),
-        ("epoch=3", "there is no key `epoch`; there are: "),
-        ("schedule.peak=3", "there is no key `peak`; there are: "),
+        ("epoch=3", "--set epoch=3: unknown field `epoch`, expected one of `model`, `range`, "),
+        ("schedule.peak=3", "unknown field `peak`, expected one of `peak_lr`, "),
         ("epochs.x=3", "`x` would be inside 30, which has no keys"),
-        ("epochs=many", "--set epochs=many: `epochs`: invalid type: string \"many\", expected u64"),
+        ("range.x=3", "invalid type: map, expected an array of length 6"),
+        ("epochs=many", "--set epochs=many: invalid type: string \"many\", expected u64"),
         ("schedule={peak_lr: 1, typo: 2}", "unknown field `typo`"),
     ];
     for (assignment, expected) in cases {
         let message = parse("model: cp-pillar", &[assignment]).unwrap_err();
         assert!(message.contains(expected), "{assignment}: {message}");
+    }
+}
+
+#[test]
+fn keys_below_null_switch_their_section_on_with_its_defaults() {
+    let cases: [(&[&str], Value); 5] = [
+        (&["augment.gt_sampling.database=objects"], json!({"augment": {"gt_sampling": {"database": "objects"}}})),
+        (&["distill.teacher.from.model=teacher"], json!({"distill": {"teacher": {"from": {"model": "teacher"}}}})),
+        // What is still missing may follow.
+        (
+            &["distill.teacher.mode=eval", "distill.inherit=null", "distill.teacher.from.dump=dump"],
+            json!({"distill": {"inherit": null, "teacher": {"from": {"dump": "dump"}, "mode": "eval"}}}),
+        ),
+        // One kind of teacher takes the place of another.
+        (
+            &["distill.teacher.from.model=a", "distill.inherit.from=b", "distill.teacher.from.dump=c"],
+            json!({"distill": {"inherit": {"from": "b"}, "teacher": {"from": {"dump": "c"}}}}),
+        ),
+        (&["class_names.Car=Vehicle"], json!({"class_names": {"Car": "Vehicle"}})),
+    ];
+    for (overrides, mut whole) in cases {
+        whole["model"] = json!("cp-pillar");
+        assert_eq!(parse("model: cp-pillar", overrides).unwrap(), parse(&whole.to_string(), &[]).unwrap(), "{overrides:?}");
+    }
+    let refused: [(&[&str], &str); 4] = [
+        (&["distill.logit.weight=3", "epochs=3"], "--set distill.logit.weight=3: missing field `teacher`"),
+        (&["distill.teacher.mode=eval", "distill.teacher.from.model=a", "epochs=many"], "--set epochs=many: invalid type"),
+        (&["augment.gt_sampling.data=objects"], "unknown field `data`, expected one of `database`, "),
+        (&["distill.teacher.from.oracle=delphi"], "unknown variant `oracle`, expected `model` or `dump`"),
+    ];
+    for (overrides, expected) in refused {
+        let message = parse("model: cp-pillar", overrides).unwrap_err();
+        assert!(message.contains(expected), "{overrides:?}: {message}");
+    }
+}
+
+#[test]
+fn every_section_refuses_an_unknown_key_by_name() {
+    let everything = everything_on().to_yaml().unwrap();
+    let leaves = flattened(&serde_json::to_value(everything_on()).unwrap());
+    // Keys of these are names of classes.
+    let maps = ["class_names", "augment.gt_sampling.targets"];
+    let sections: BTreeSet<_> = leaves.iter().filter_map(|(leaf, _)| leaf.rsplit_once('.')).map(|(section, _)| section).collect();
+    assert!(sections.len() > 10, "{sections:?}");
+    for section in sections.into_iter().filter(|section| !maps.contains(section)) {
+        let message = parse(&everything, &[&format!("{section}.oracle=1")]).unwrap_err();
+        assert!(message.contains("`oracle`, expected"), "{section}: {message}");
     }
 }
 

@@ -50,12 +50,12 @@ num_threads: 1
 const N_STEPS: u64 = 20;
 
 /// A folder with a configuration, data and runs in it.
-struct Bench {
+pub(super) struct Bench {
     folder: TempDir,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("tiny.yaml"), SPEC).unwrap();
         let model = folder.path().join("tiny.yaml").display().to_string();
@@ -67,7 +67,7 @@ impl Bench {
         Self { folder }
     }
 
-    fn data(&self) -> String {
+    pub(super) fn data(&self) -> String {
         self.path("data").display().to_string()
     }
 
@@ -76,12 +76,12 @@ impl Bench {
         format!("--val {}", self.path("validation").display())
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// `trainer train` with everything that all tests share, and more arguments separated by blanks.
-    fn train(&self, run: &str, more: &str) -> Command {
+    pub(super) fn train(&self, run: &str, more: &str) -> Command {
         self.train_on("cpu", &self.data(), run, more)
     }
 
@@ -92,7 +92,7 @@ impl Bench {
         command
     }
 
-    fn finished(&self, run: &str, more: &str) -> Vec<u8> {
+    pub(super) fn finished(&self, run: &str, more: &str) -> Vec<u8> {
         let output = self.train(run, more).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{}", text(&output));
         self.weights(run)
@@ -103,7 +103,7 @@ impl Bench {
     }
 
     /// The log without what the clock wrote into it.
-    fn log(&self, run: &str) -> Vec<(u64, u64, Entry)> {
+    pub(super) fn log(&self, run: &str) -> Vec<(u64, u64, Entry)> {
         let without_times = |entry: Entry| match entry {
             Entry::Step(step) => Entry::Step(log::StepEntry { ms: BTreeMap::new(), ..step }),
             Entry::Validation { metrics, .. } => Entry::Validation { metrics, seconds: 0.0 },
@@ -113,18 +113,18 @@ impl Bench {
     }
 }
 
-fn text(output: &Output) -> String {
+pub(super) fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// A run at work.
-struct Life {
+pub(super) struct Life {
     child: Child,
     stderr: Lines<BufReader<ChildStderr>>,
 }
 
 impl Life {
-    fn begin(mut command: Command) -> Self {
+    pub(super) fn begin(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
         Self { child, stderr }
@@ -140,13 +140,13 @@ impl Life {
         }
     }
 
-    fn signal(&self, name: &str) {
+    pub(super) fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
     }
 
     /// Waits for its end; exit code (none when a signal ended it) and what it printed on stdout.
-    fn end(mut self) -> (Option<i32>, String) {
+    pub(super) fn end(mut self) -> (Option<i32>, String) {
         self.stderr.by_ref().for_each(drop);
         let output = self.child.wait_with_output().unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
@@ -268,7 +268,7 @@ fn run_that_cannot_begin_or_go_on_says_why() {
         ("cpu", &data, "--set epochs=1", 2, "holds a run; add --resume to go on with it, or choose another folder"),
         ("cpu", &data, "--resume --set epochs=1 --set schedule.peak_lr=0.5", 2, "schedule.peak_lr: was 0.003, is 0.5"),
         ("cpu", &other_data, "--resume --set epochs=1", 2, "data: was "),
-        ("cpu", &data, "--set epoch=1", 2, "there is no key `epoch`"),
+        ("cpu", &data, "--set epoch=1", 2, "unknown field `epoch`, expected one of `model`"),
         ("cpu", &data, "--set loader.batch_size=0", 2, "loader.batch_size = 0: 1 to 1024"),
         ("gpu", &data, "", 1, "must be `auto`, `cpu` or `cuda:N`"),
         ("cpu", &data, "--val nowhere", 1, "--val: nowhere"),

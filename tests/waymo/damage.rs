@@ -97,7 +97,7 @@ fn box_with(number: u8, value: f64) -> Vec<u8> {
 fn frames_that_cannot_be_are_refused_by_field_and_the_next_one_is_read() {
     let good = [head(), calibration(2, &uniform()), front(8, [1, 2, 4])].concat();
     let bomb = zlib(&vec![0; waymo::range_image::MAX_INFLATED + 1]);
-    let cases: [(&str, Vec<u8>, &str); 16] = [
+    let cases: [(&str, Vec<u8>, &str); 17] = [
         ("garbage", b"\xff\xff\xff\xff not protobuf".to_vec(), "protobuf: is no Frame"),
         ("no pose", varint(2, 1), "pose: is missing"),
         ("no stamp", message_field(3, &identity()), "timestamp_micros: is missing"),
@@ -126,6 +126,7 @@ fn frames_that_cannot_be_are_refused_by_field_and_the_next_one_is_read() {
         ("bomb", [head(), calibration(2, &uniform()), laser(2, &bomb)].concat(), "inflate to more than 67108864"),
         ("no zlib", [head(), calibration(2, &uniform()), laser(2, b"abc")].concat(), "3 bytes are no zlib stream"),
         ("unknown laser", [head(), laser(6, b"abc")].concat(), "lasers: laser is 6, expected 1 to 5"),
+        ("no laser data", [head(), calibration(2, &uniform())].concat(), "record 0: lasers: none has a range image"),
         ("laser twice", [good.clone(), front(8, [1, 2, 4])].concat(), "lasers: FRONT occurs twice"),
         (
             "top without poses",
@@ -137,7 +138,7 @@ fn frames_that_cannot_be_are_refused_by_field_and_the_next_one_is_read() {
             .concat(),
             "laser TOP: return 1: there is no pose image",
         ),
-        ("NaN label", [head(), label(&box_with(1, f64::NAN))].concat(), "label 0 (`obj`): center x is NaN"),
+        ("NaN label", [good.clone(), label(&box_with(1, f64::NAN))].concat(), "label 0 (`obj`): center x is NaN"),
         ("label without box", [head(), message_field(6, &varint(3, 1))].concat(), "label 0 (``): has no box"),
     ];
     for (name, payload, expected) in cases {
@@ -203,13 +204,13 @@ fn paths_that_are_no_waymo_data_say_why() {
 fn a_bad_file_of_a_folder_is_one_bad_frame() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("a.tfrecord"), b"").unwrap();
-    fs::copy(shared("data/waymo/official/mmdet3d_val.tfrecord"), folder.path().join("b.tfrecord")).unwrap();
+    fs::copy(shared("data/waymo/semireal_nuscenes.tfrecord"), folder.path().join("b.tfrecord")).unwrap();
     let source = waymo::open(folder.path()).unwrap();
     assert_eq!(source.len(), 2);
     assert!(message(source.load(0, 0)).contains("0 bytes, expected TFRecords"));
     let findings = source.findings();
     assert!(findings.len() == 1 && findings[0].to_string().contains("a: damaged record, 1x"), "{findings:?}");
-    assert_eq!(source.load(0, 1).unwrap().labels.unwrap().len(), 18);
+    assert_eq!(source.load(0, 1).unwrap().labels.unwrap().len(), 46);
 
     fs::copy(folder.path().join("b.tfrecord"), folder.path().join("c.tfrecord")).unwrap();
     let error = message(waymo::open(folder.path()));

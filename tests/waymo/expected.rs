@@ -4,7 +4,7 @@ use std::path::Path;
 
 use pivotal::cloud::PointCloud;
 use pivotal::data::waymo::range_image::RangeImage;
-use pivotal::data::waymo::{self, Inclinations, Laser, PixelPoint, RawFrame, RawLabel};
+use pivotal::data::waymo::{self, Calibration, Inclinations, Laser, PixelPoint, RawFrame, RawLabel};
 use pivotal::data::{Label, Sample, Source};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -169,13 +169,20 @@ fn check_labels(key: &str, sample: &Sample, expected: &Value) {
 }
 
 #[test]
-fn genuine_waymo_frames_give_the_official_labels_and_calibrations() {
+fn genuine_waymo_frames_give_the_official_labels_and_poses_and_are_refused_for_want_of_points() {
     for (file, n_labels) in [("pvps_data_one_frame", 75), ("mmdet3d_val", 18)] {
         let source = open(&format!("official/{file}.tfrecord"));
         let expected = json(&format!("official/{file}.expected.json"));
-        let sample = source.load(0, 0).unwrap();
+        // Their laser messages are empty.
+        let refused = source.load(0, 0).unwrap_err().to_string();
+        assert!(
+            refused.ends_with(&format!("{file}.tfrecord: record 0: lasers: none has a range image; the frame has no points")),
+            "{refused}"
+        );
+        let raw = source.raw_frame(0).unwrap();
+        assert_eq!(raw.lasers, []);
+        let (sample, _) = raw.into_sample(source.id(0)).unwrap();
         assert_eq!(sample.id.drive, expected["context_name"].as_str().unwrap());
-        assert_eq!(sample.cloud.n_points(), 0, "its laser messages are empty");
         assert_eq!(sample.cloud.stamp.nanos, expected["timestamp_micros"].as_i64().unwrap() * 1000);
         assert_eq!(expected["laser_labels"].as_array().unwrap().len(), n_labels);
         check_labels(file, &sample, &expected["laser_labels"]);
@@ -184,7 +191,25 @@ fn genuine_waymo_frames_give_the_official_labels_and_calibrations() {
         for (got, expected) in matrix.transpose().iter().zip(&pose) {
             assert!((got - expected).abs() < 1e-9, "{matrix} against {pose:?}");
         }
-        assert_eq!(source.raw_frame(0).unwrap().lasers, []);
+    }
+}
+
+/// The made-up frames have the calibrations of genuine ones, listed here by the official package.
+#[test]
+fn genuine_calibrations_are_those_of_the_official_package() {
+    let (genuine, ours) = (json("official/mmdet3d_val.expected.json"), open("semireal_kitti.tfrecord").raw_frame(0).unwrap());
+    let genuine = genuine["laser_calibrations"].as_array().unwrap();
+    assert_eq!((genuine.len(), ours.lasers.len()), (5, 5));
+    for images in &ours.lasers {
+        let code = 1 + Laser::ALL.iter().position(|laser| *laser == images.laser).unwrap() as u64;
+        let expected = genuine.iter().find(|calibration| calibration["name"].as_u64() == Some(code)).unwrap();
+        let Calibration { vehicle_from_laser, inclinations } = &images.calibration;
+        assert_eq!(vehicle_from_laser.transpose().as_slice(), numbers(&expected["extrinsic"]), "{:?}", images.laser);
+        let limits = ["beam_inclination_min", "beam_inclination_max"].map(|name| expected[name].as_f64().unwrap());
+        match inclinations {
+            Inclinations::Listed(angles) => assert_eq!(*angles, numbers(&expected["beam_inclinations"]), "{:?}", images.laser),
+            Inclinations::Uniform { min, max } => assert_eq!([*min, *max], limits, "{:?}", images.laser),
+        }
     }
 }
 

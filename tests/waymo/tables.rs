@@ -4,12 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use parquet::basic::{Compression, LogicalType, Repetition, Type as PhysicalType, ZstdLevel};
+use parquet::basic::{Compression, Encoding, LogicalType, Repetition, Type as PhysicalType, ZstdLevel};
 use parquet::column::writer::ColumnWriter;
 use parquet::data_type::ByteArray;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion};
 use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::{Type, TypePtr};
+use parquet::schema::types::{ColumnPath, Type, TypePtr};
 use pivotal::data::waymo;
 use pivotal::data::{DataError, Source};
 use tempfile::TempDir;
@@ -37,7 +37,12 @@ struct Split {
     lidar_calibration: Columns,
     lidar_box: Columns,
     vehicle_pose: Columns,
-    compression: Compression,
+    properties: WriterPropertiesBuilder,
+}
+
+/// One page for every few values, so that rows have to be looked for.
+fn small_pages(compression: Compression) -> WriterPropertiesBuilder {
+    WriterProperties::builder().set_compression(compression).set_data_page_size_limit(1).set_write_batch_size(1)
 }
 
 fn set(columns: &mut Columns, name: &str, values: Values) {
@@ -103,7 +108,7 @@ fn split(compression: Compression) -> Split {
             vec![column("VehiclePoseComponent", "world_from_vehicle.transform", Values::Doubles(vec![identity(); 2]))],
         ]
         .concat(),
-        compression,
+        properties: small_pages(compression),
     }
 }
 
@@ -119,7 +124,7 @@ impl Split {
         ];
         for (component, columns) in components {
             fs::create_dir(folder.path().join(component)).unwrap();
-            write_table(&folder.path().join(component).join("seg.parquet"), columns, self.compression);
+            write_table(&folder.path().join(component).join("seg.parquet"), columns, &self.properties);
         }
         folder
     }
@@ -155,12 +160,11 @@ fn present<T: Copy>(values: &[Option<T>]) -> (Vec<T>, Vec<i16>) {
     (values.iter().flatten().copied().collect(), values.iter().map(|value| i16::from(value.is_some())).collect())
 }
 
-fn write_table(path: &Path, columns: &Columns, compression: Compression) {
+fn write_table(path: &Path, columns: &Columns, properties: &WriterPropertiesBuilder) {
     let fields = columns.iter().map(|(name, values)| field(name, values)).collect();
     let schema = Arc::new(Type::group_type_builder("schema").with_fields(fields).build().unwrap());
-    // One page for every few values, so that rows have to be looked for.
-    let properties = WriterProperties::builder().set_compression(compression).set_data_page_size_limit(1).set_write_batch_size(1);
-    let mut writer = SerializedFileWriter::new(fs::File::create(path).unwrap(), schema, Arc::new(properties.build())).unwrap();
+    let properties = Arc::new(properties.clone().build());
+    let mut writer = SerializedFileWriter::new(fs::File::create(path).unwrap(), schema, properties).unwrap();
     let mut group = writer.next_row_group().unwrap();
     for (_, values) in columns {
         let mut column = group.next_column().unwrap().unwrap();
@@ -200,13 +204,19 @@ fn write_table(path: &Path, columns: &Columns, compression: Compression) {
 #[test]
 fn tables_are_read_whatever_compresses_them() {
     let zstd = Compression::ZSTD(ZstdLevel::default());
-    for compression in [Compression::UNCOMPRESSED, Compression::SNAPPY, zstd, Compression::BROTLI(Default::default())] {
-        let folder = split(compression).write();
+    let compressions = [Compression::UNCOMPRESSED, Compression::SNAPPY, zstd, Compression::BROTLI(Default::default())];
+    let versions = [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0];
+    for (compression, version) in compressions.into_iter().flat_map(|compression| versions.map(|version| (compression, version)))
+    {
+        let mut split = split(compression);
+        // The second version's own choices are delta encodings.
+        split.properties = split.properties.set_writer_version(version).set_encoding(Encoding::PLAIN);
+        let folder = split.write();
         let source = waymo::open(folder.path()).unwrap();
         assert_eq!(source.len(), 2);
         let [first, second] = [0, 1].map(|index| source.load(0, index).unwrap());
         // The second frame has both returns, the first only one.
-        assert_eq!((first.cloud.n_points(), second.cloud.n_points()), (2, 4), "{compression}");
+        assert_eq!((first.cloud.n_points(), second.cloud.n_points()), (2, 4), "{compression} {version:?}");
         assert_eq!(second.cloud.stamp.nanos, SECOND * 1000);
         let [first, second] = [first, second].map(|sample| sample.labels.unwrap().remove(0));
         assert_eq!((first.class.as_str(), first.box3d.size, first.difficulty), ("Pedestrian", [3.5, 4.5, 5.5], None));
@@ -235,7 +245,12 @@ fn tables_that_cannot_be_are_refused_by_name_and_the_next_frame_is_read() {
         |split: &mut Split| set(&mut split.vehicle_pose, "timestamp_micros", Values::Integers(vec![Some(SECOND), Some(7)]));
     let top = |split: &mut Split| set(&mut split.lidar, "laser_name", Values::Integers(vec![Some(1), Some(FRONT)]));
     type Change = Box<dyn Fn(&mut Split)>;
-    let cases: [(&str, Change, &str); 7] = [
+    let nothing_scanned = |split: &mut Split| {
+        set(&mut split.lidar, "return1.values", Values::Floats(vec![vec![], vec![1.0; 12]]));
+        set(&mut split.lidar, "return1.shape", Values::Sizes(vec![vec![], vec![1, 3, 4]]));
+    };
+    let cases: [(&str, Change, &str); 8] = [
+        ("no images", Box::new(nothing_scanned), "lidar/seg.parquet: frame 1000000: lasers: none has a range image"),
         ("pose", Box::new(second_only), "vehicle_pose/seg.parquet: parquet: frame 1000000: has no row"),
         ("pose of top", Box::new(top), "lidar_pose/seg.parquet: parquet: frame 1000000: has no row for laser TOP"),
         (
@@ -298,4 +313,72 @@ fn keys_that_cannot_be_make_the_segment_one_bad_frame() {
         assert!(error.to_string().contains(expected), "{error}");
         assert!(source.findings()[0].to_string().contains("segment that cannot be read"));
     }
+}
+
+/// A change to the tables that makes a small file which inflates to much, and what is said about it.
+type Bomb = (&'static str, fn(&mut Split), &'static str);
+
+#[test]
+fn small_files_that_inflate_to_much_are_refused_by_column() {
+    const MUCH: usize = 65 << 20;
+    let bombs: [Bomb; 3] = [
+        (
+            "one long value",
+            |split| set(&mut split.lidar_box, "laser_object_id", Values::Texts(vec!["b", "a".repeat(MUCH).leak()])),
+            "lidar_box/seg.parquet: parquet: column key.laser_object_id, row group 0: ",
+        ),
+        (
+            "many equal values in a row",
+            |split| set(&mut split.lidar, "return1.shape", Values::Sizes(vec![vec![1; MUCH / 4], vec![1, 3, 4]])),
+            "lidar/seg.parquet: parquet: column [LiDARComponent].range_image_return1.shape, row group 0: ",
+        ),
+        (
+            "many equal values in an image",
+            |split| set(&mut split.lidar, "return1.values", Values::Floats(vec![vec![1.0; MUCH / 4], vec![1.0; 12]])),
+            "lidar/seg.parquet: parquet: column [LiDARComponent].range_image_return1.values, row group 0, row 0: ",
+        ),
+    ];
+    for (name, lay, place) in bombs {
+        for compression in [Compression::SNAPPY, Compression::ZSTD(ZstdLevel::default()), Compression::BROTLI(Default::default())]
+        {
+            let mut split = split(compression);
+            lay(&mut split);
+            let dictionary = name != "one long value";
+            let pages = WriterProperties::builder().set_compression(compression).set_dictionary_enabled(dictionary);
+            split.properties = pages.set_statistics_enabled(EnabledStatistics::None);
+            let folder = split.write();
+            let error = waymo::open(folder.path()).unwrap().load(0, 0).unwrap_err().to_string();
+            let limit = if dictionary { "16777216" } else { "67108864" };
+            assert!(error.contains(place) && error.contains(limit), "{name}, {compression}: {error}");
+        }
+    }
+}
+
+#[test]
+fn encodings_that_trust_the_page_are_refused_by_name() {
+    let mut split = split(Compression::SNAPPY);
+    // A dot in a name separates parts of a path, so the path is made of its one part.
+    let texts = ColumnPath::new(vec!["key.laser_object_id".to_owned()]);
+    split.properties = small_pages(Compression::SNAPPY)
+        .set_column_dictionary_enabled(texts.clone(), false)
+        .set_column_encoding(texts, Encoding::DELTA_LENGTH_BYTE_ARRAY);
+    let folder = split.write();
+    let error = waymo::open(folder.path()).unwrap().load(0, 0).unwrap_err().to_string();
+    assert!(error.contains("column key.laser_object_id, row group 0: "), "{error}");
+    assert!(error.contains("a page is encoded as DELTA_LENGTH_BYTE_ARRAY, read are [PLAIN, RLE_DICTIONARY, "), "{error}");
+}
+
+#[test]
+fn fingerprint_differs_when_a_value_does_though_no_size() {
+    let print = |width: f64| {
+        let mut split = split(Compression::UNCOMPRESSED);
+        set(&mut split.lidar_box, "box.size.y", Values::Numbers(vec![Some(width), Some(2.0)]));
+        let folder = split.write();
+        let size = fs::metadata(folder.path().join("lidar_box/seg.parquet")).unwrap().len();
+        (size, waymo::open(folder.path()).unwrap().fingerprint().sha256)
+    };
+    let (first, again, other) = (print(1.5), print(1.5), print(1.25));
+    assert_eq!(first, again);
+    assert_eq!(first.0, other.0, "the files are of one size");
+    assert_ne!(first.1, other.1);
 }

@@ -92,7 +92,7 @@ pub fn write(
     if let (Some(first), true) = (left_out.first(), left_out.len() == source.len()) {
         return Err(refuse(
             folder,
-            format!("none of {} frames could be read, the first because: {}", source.len(), first.reason),
+            format!("none of {} frames could be read; first: {}: {}", source.len(), first.id, first.reason),
         ));
     }
     index.write(folder)?;
@@ -172,7 +172,7 @@ fn load(
         }
         // The disk or the network failed, not the frame: another run may read it.
         Err(error @ DataError::Io { .. }) => return Err(error),
-        Err(error) => Loaded::LeftOut(LeftOutFrame { id, reason: error.to_string() }),
+        Err(error) => Loaded::LeftOut(LeftOutFrame { reason: id.reason(&error), id }),
     };
     advance(1);
     Ok(loaded)

@@ -179,10 +179,12 @@ fn must_equal<T: PartialEq + std::fmt::Debug>(
 
 /// The wanted objects of a frame.
 fn cut_frame(source: &dyn Source, settings: &DatabaseSettings, index: usize) -> Cut {
-    let unreadable = |reason: String| Cut { unreadable: Some(format!("{}: {reason}", source.id(index))), ..Cut::default() };
+    let id = source.id(index);
+    let unreadable =
+        |error: &dyn std::fmt::Display| Cut { unreadable: Some(format!("{id}: {}", id.reason(error))), ..Cut::default() };
     match source.load(0, index) {
-        Err(error) => unreadable(error.to_string()),
-        Ok(sample) => cut_sample(&sample, settings, index).unwrap_or_else(|error| unreadable(error.to_string())),
+        Err(error) => unreadable(&error),
+        Ok(sample) => cut_sample(&sample, settings, index).unwrap_or_else(|error| unreadable(&error)),
     }
 }
 

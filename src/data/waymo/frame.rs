@@ -125,6 +125,17 @@ impl LaserImages {
 }
 
 impl RawFrame {
+    /// That any laser gave anything.
+    ///
+    /// # Errors
+    /// A frame cut down by some tool: it would pass for a street without a single point.
+    pub fn check_scanned(&self) -> Result<(), Fault> {
+        if self.lasers.iter().any(|images| images.returns.iter().any(Option::is_some)) {
+            return Ok(());
+        }
+        Err(Fault::field("lasers", "none has a range image; the frame has no points".to_owned()))
+    }
+
     /// Turns range images into one cloud, laser after laser, first return before second, and labels into ours.
     ///
     /// # Errors

@@ -95,7 +95,7 @@ impl Source for Segments {
     fn load(&self, _epoch: u64, index: usize) -> Result<Sample, DataError> {
         let (segment, record_idx) = self.place(index);
         let (sample, left_out) = (segment.raw_frame(record_idx))
-            .and_then(|raw| raw.into_sample(self.id(index)))
+            .and_then(|raw| raw.check_scanned().and_then(|()| raw.into_sample(self.id(index))))
             .map_err(|fault| fault.of(&segment.path, &format!("record {record_idx}")))?;
         self.tally.add(&sample.id, left_out);
         Ok(sample)

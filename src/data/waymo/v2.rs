@@ -3,6 +3,7 @@
 //! `lidar` says which frames there are. Rows are joined by their keys, in whatever order the tables hold them. Without a `lidar_box`
 //! folder, as in the test split, frames are unlabelled.
 
+mod pages;
 mod table;
 
 use std::collections::BTreeMap;
@@ -196,7 +197,9 @@ impl Source for Components {
 
     fn load(&self, _epoch: u64, index: usize) -> Result<Sample, DataError> {
         let (segment, frame) = self.place(index);
-        let (sample, left_out) = (self.raw_frame(index)?.into_sample(self.id(index)))
+        let raw = self.raw_frame(index)?;
+        let (sample, left_out) = (raw.check_scanned())
+            .and_then(|()| raw.into_sample(self.id(index)))
             .map_err(|fault| fault.of(&self.path("lidar", segment), &format!("frame {}", frame.timestamp_micros)))?;
         self.tally.add(&sample.id, left_out);
         Ok(sample)
@@ -207,8 +210,9 @@ impl Source for Components {
         for segment in &self.segments {
             parts.push(segment.file_name.as_os_str().as_encoded_bytes().to_vec());
             for component in NEEDED.iter().chain(&["lidar_box"]) {
-                let size = std::fs::metadata(self.path(component, segment)).map_or(0, |metadata| metadata.len());
-                parts.push(size.to_le_bytes().to_vec());
+                // Footers hold the sizes of all pages and, as a rule, least and greatest values: what the tables themselves cost
+                // to read would be hours for the whole data set.
+                parts.push(table::footer(&self.path(component, segment)));
             }
             parts.extend(segment.frames.iter().map(|frame| frame.timestamp_micros.to_le_bytes().to_vec()));
         }

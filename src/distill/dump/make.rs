@@ -128,7 +128,7 @@ pub fn dump_inputs(
             let sample = frames.source.load(epoch, index).map_err(MakeError::from);
             match sample.and_then(|sample| Ok(prepare(&sample, turn, &frames.preparation)?)) {
                 Ok(prepared) => prepared.frame.iter().try_for_each(|frame| writer.add(epoch, frame))?,
-                Err(error) => unreadable.push(Unreadable { id, reason: error.to_string() }),
+                Err(error) => unreadable.push(Unreadable { reason: id.reason(&error), id }),
             }
         }
         advanced(number + 1, n_total);

@@ -37,7 +37,7 @@ pub enum DirectoryError {
         /// File or directory.
         path: PathBuf,
         /// The system's words.
-        source: io::Error,
+        r#source: io::Error,
     },
     /// A part cannot be written in its format.
     #[error("{file} cannot be written: {message}")]
@@ -58,7 +58,7 @@ pub enum Problem {
         /// Its name.
         file: &'static str,
         /// The system's words.
-        source: io::Error,
+        r#source: io::Error,
     },
     /// A file larger than any model's.
     #[error("{file} has {bytes} bytes, at most {limit} are read")]

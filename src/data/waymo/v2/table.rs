@@ -5,13 +5,11 @@
 //! pages before it by the numbers of values in their headers, without inflating them.
 //!
 //! # Limits
-//! [`MAX_ROWS`] per row group and [`MAX_VALUES`] per page. The size to which a page inflates is what its header declares; the parquet
-//! crate offers no limit of its own there.
+//! [`MAX_ROWS`] per row group, [`MAX_VALUES`] per list and per column of short lists, and those of [`pages`](super::pages).
 
 use std::path::{Path, PathBuf};
 
 use parquet::basic::Type as PhysicalType;
-use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{ByteArrayType, DataType, DoubleType, FloatType, Int32Type, Int64Type};
 use parquet::errors::{ParquetError, Result as ParquetResult};
@@ -19,13 +17,12 @@ use parquet::file::reader::FileReader;
 use parquet::file::serialized_reader::SerializedFileReader;
 
 use super::super::Fault;
+use super::pages::{Allowance, MAX_VALUES, Pages};
 use crate::bag::map::map_file;
 use crate::data::DataError;
 
 /// Most rows of a row group; a segment has a thousand lidar rows and some 20 000 boxes.
 pub(super) const MAX_ROWS: usize = 1 << 20;
-/// Most values of one page and of one list; the largest range image has 1.02 million.
-pub(super) const MAX_VALUES: usize = 1 << 24;
 
 /// A column of one row group, and for lists where each row's values begin.
 struct Column<T> {
@@ -36,8 +33,15 @@ struct Column<T> {
     max_repetition: i16,
 }
 
+/// Rows of a column, one after the other.
+struct Rows<T: DataType> {
+    reader: ColumnReaderImpl<T>,
+    allowance: Allowance,
+}
+
 pub(super) struct Table {
     path: PathBuf,
+    bytes: bytes::Bytes,
     reader: SerializedFileReader<bytes::Bytes>,
 }
 
@@ -50,14 +54,14 @@ impl Table {
         if bytes.is_empty() {
             return Err(fault("the file is empty".to_owned()));
         }
-        let reader = SerializedFileReader::new(bytes).map_err(|error| fault(error.to_string()))?;
+        let reader = SerializedFileReader::new(bytes.clone()).map_err(|error| fault(error.to_string()))?;
         for (group_idx, group) in reader.metadata().row_groups().iter().enumerate() {
             if usize::try_from(group.num_rows()).is_ok_and(|n_rows| n_rows <= MAX_ROWS) {
                 continue;
             }
             return Err(fault(format!("row group {group_idx} has {} rows, at most {MAX_ROWS}", group.num_rows())));
         }
-        Ok(Self { path: path.to_owned(), reader })
+        Ok(Self { path: path.to_owned(), bytes, reader })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -135,56 +139,37 @@ impl Table {
         let place =
             |reason: String| self.fault(Fault { place: format!("column {name}, row group {group_idx}, row {row_idx}"), reason });
         let parquet_error = |error: ParquetError| place(error.to_string());
-        let mut column = self.skip_to::<FloatType>(group_idx, name, levels_before).map_err(parquet_error)?;
-        if column.is_none() {
-            let mut reader = self.reader_of::<FloatType>(group_idx, name).map_err(parquet_error)?;
-            reader.skip_records(row_idx).map_err(parquet_error)?;
-            column = Some(reader);
-        }
-        let Some(mut reader) = column else { return Ok(None) };
+        let mut pages = self.pages(group_idx, name).map_err(parquet_error)?;
+        let mut n_skipped = pages.skip_values(levels_before).map_err(parquet_error)?;
+        let mut rows = self.rows::<FloatType>(name, pages)?;
         let mut found = self.empty_column(name)?;
-        let (n_records, _, n_levels) =
-            (reader.read_records(1, Some(&mut found.definition_levels), Some(&mut found.repetition_levels), &mut found.values))
-                .map_err(parquet_error)?;
-        if n_records != 1 || n_levels > MAX_VALUES {
-            return Err(place(format!("{n_records} rows with {n_levels} values, expected one row of at most {MAX_VALUES}")));
+        while n_skipped < levels_before {
+            match rows.next(&mut found).map_err(parquet_error)? {
+                0 => break,
+                n_levels => n_skipped += n_levels,
+            }
         }
-        let lists = found.lists(|value: f32| value).map_err(place)?;
-        Ok(lists.into_iter().next().flatten())
+        if n_skipped != levels_before {
+            rows = self.rows(name, self.pages(group_idx, name).map_err(parquet_error)?)?;
+            rows.skip(row_idx).map_err(parquet_error)?;
+        }
+        match rows.next(&mut found).map_err(parquet_error)? {
+            1..=MAX_VALUES => Ok(found.lists(|value: f32| value).map_err(place)?.into_iter().next().flatten()),
+            n_levels => Err(place(format!("a row with {n_levels} values, expected 1 to {MAX_VALUES}"))),
+        }
     }
 
-    /// A reader that stands before the row that begins after so many levels; `None` where no row begins there.
-    fn skip_to<T: DataType>(&self, group_idx: usize, name: &str, levels: usize) -> ParquetResult<Option<ColumnReaderImpl<T>>> {
-        let (column_idx, _) = self.column_idx(name).map_err(|error| ParquetError::General(error.to_string()))?;
-        let mut pages = self.reader.get_row_group(group_idx)?.get_column_page_reader(column_idx)?;
-        let mut dictionary = None;
-        let mut n_skipped = 0;
-        while let Some(page) = pages.peek_next_page()? {
-            if page.is_dict {
-                dictionary = pages.get_next_page()?;
-                continue;
-            }
-            let n_levels = page.num_levels.unwrap_or(0);
-            if n_skipped + n_levels > levels {
-                break;
-            }
-            pages.skip_next_page()?;
-            n_skipped += n_levels;
-        }
+    /// A reader that stands before the first row of these pages.
+    fn rows<T: DataType>(&self, name: &str, pages: Pages) -> Result<Rows<T>, DataError> {
+        let (column_idx, _) = self.column_idx(name)?;
         let descriptor = self.reader.metadata().file_metadata().schema_descr().column(column_idx);
-        let mut reader = ColumnReaderImpl::<T>::new(descriptor, Box::new(LimitedPages { dictionary, rest: pages }));
-        let (mut definition, mut repetition, mut values) = (Vec::new(), Vec::new(), Vec::new());
-        while n_skipped < levels {
-            let (n_records, _, n_levels) = reader.read_records(1, Some(&mut definition), Some(&mut repetition), &mut values)?;
-            if n_records == 0 {
-                break;
-            }
-            n_skipped += n_levels;
-            definition.clear();
-            repetition.clear();
-            values.clear();
-        }
-        Ok((n_skipped == levels).then_some(reader))
+        let allowance = pages.allowance();
+        Ok(Rows { reader: ColumnReaderImpl::<T>::new(descriptor, Box::new(pages)), allowance })
+    }
+
+    fn pages(&self, group_idx: usize, name: &str) -> ParquetResult<Pages> {
+        let (column_idx, _) = self.column_idx(name).map_err(|error| ParquetError::General(error.to_string()))?;
+        Pages::new(&self.bytes, self.reader.metadata().row_group(group_idx), column_idx)
     }
 
     fn flat<T: DataType, U>(&self, group_idx: usize, name: &str, convert: fn(T::T) -> U) -> Result<Vec<Option<U>>, DataError> {
@@ -213,20 +198,11 @@ impl Table {
     fn column<T: DataType>(&self, group_idx: usize, name: &str) -> Result<Column<T::T>, DataError> {
         let n_rows = self.n_rows(group_idx);
         let fault = |reason: String| self.fault(Fault { place: format!("column {name}, row group {group_idx}"), reason });
-        let mut reader = self.reader_of::<T>(group_idx, name).map_err(|error| fault(error.to_string()))?;
+        let pages = self.pages(group_idx, name).map_err(|error| fault(error.to_string()))?;
+        let mut rows = self.rows::<T>(name, pages)?;
         let mut column = self.empty_column(name)?;
-        let Column { values, definition_levels, repetition_levels, .. } = &mut column;
-        reader
-            .read_records(n_rows, Some(definition_levels), Some(repetition_levels), values)
-            .map_err(|error| fault(error.to_string()))?;
+        rows.read(n_rows, &mut column).map_err(|error| fault(error.to_string()))?;
         Ok(column)
-    }
-
-    fn reader_of<T: DataType>(&self, group_idx: usize, name: &str) -> ParquetResult<ColumnReaderImpl<T>> {
-        let (column_idx, _) = self.column_idx(name).map_err(|error| ParquetError::General(error.to_string()))?;
-        let pages = self.reader.get_row_group(group_idx)?.get_column_page_reader(column_idx)?;
-        let descriptor = self.reader.metadata().file_metadata().schema_descr().column(column_idx);
-        Ok(ColumnReaderImpl::<T>::new(descriptor, Box::new(LimitedPages { dictionary: None, rest: pages })))
     }
 
     fn empty_column<T>(&self, name: &str) -> Result<Column<T>, DataError> {
@@ -259,6 +235,42 @@ impl Table {
 
     fn fault(&self, fault: Fault) -> DataError {
         fault.of(&self.path, "parquet")
+    }
+}
+
+/// Length of a file and the bytes of its footer; nothing of the footer where there is none.
+pub(super) fn footer(path: &Path) -> Vec<u8> {
+    let Ok(bytes) = map_file(path) else { return Vec::new() };
+    let mut found = (bytes.len() as u64).to_le_bytes().to_vec();
+    // Its length and a magic word stand behind it.
+    if let Some((rest, [length @ .., _, _, _, _])) = bytes.split_last_chunk::<8>() {
+        let length = u32::from_le_bytes(*length) as usize;
+        found.extend_from_slice(rest.len().checked_sub(length).map_or(&[], |start| &rest[start..]));
+    }
+    found
+}
+
+impl<T: DataType> Rows<T> {
+    /// Replaces the column's content by the next row; returns how many values it has, 0 behind the last row.
+    fn next(&mut self, column: &mut Column<T::T>) -> ParquetResult<usize> {
+        column.definition_levels.clear();
+        column.repetition_levels.clear();
+        column.values.clear();
+        self.allowance.renew();
+        self.read(1, column)
+    }
+
+    /// Passes over rows.
+    fn skip(&mut self, n_rows: usize) -> ParquetResult<()> {
+        self.allowance.lift();
+        self.reader.skip_records(n_rows).map(|_| ())
+    }
+
+    /// Appends rows; returns how many values they have.
+    fn read(&mut self, n_rows: usize, column: &mut Column<T::T>) -> ParquetResult<usize> {
+        let Column { values, definition_levels, repetition_levels, .. } = column;
+        let (_, _, n_levels) = self.reader.read_records(n_rows, Some(definition_levels), Some(repetition_levels), values)?;
+        Ok(n_levels)
     }
 }
 
@@ -295,47 +307,5 @@ impl<T> Column<T> {
             at += n_levels;
         }
         Ok(rows)
-    }
-}
-
-/// Pages after some were skipped, with the dictionary that stood before them, none larger than [`MAX_VALUES`].
-struct LimitedPages {
-    dictionary: Option<Page>,
-    rest: Box<dyn PageReader>,
-}
-
-impl Iterator for LimitedPages {
-    type Item = ParquetResult<Page>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.get_next_page().transpose()
-    }
-}
-
-impl PageReader for LimitedPages {
-    fn get_next_page(&mut self) -> ParquetResult<Option<Page>> {
-        if let Some(page) = self.dictionary.take() {
-            return Ok(Some(page));
-        }
-        match self.rest.peek_next_page()?.and_then(|page| page.num_levels) {
-            Some(n_values) if n_values > MAX_VALUES => {
-                Err(ParquetError::General(format!("a page declares {n_values} values, at most {MAX_VALUES}")))
-            }
-            _ => self.rest.get_next_page(),
-        }
-    }
-
-    fn peek_next_page(&mut self) -> ParquetResult<Option<PageMetadata>> {
-        match self.dictionary {
-            Some(_) => Ok(Some(PageMetadata { num_rows: None, num_levels: None, is_dict: true })),
-            None => self.rest.peek_next_page(),
-        }
-    }
-
-    fn skip_next_page(&mut self) -> ParquetResult<()> {
-        match self.dictionary.take() {
-            Some(_) => Ok(()),
-            None => self.rest.skip_next_page(),
-        }
     }
 }
