@@ -16,7 +16,7 @@ echo "demo: making a drive of 20 frames on a street that $model has never seen"
 "$bin/trainer" synth --out "$out/drive" --seed 1 --frames 20 --sensor spinning64
 
 echo "demo: replaying it through the node's pipeline"
-"$bin/detector_node" replay "$out/drive" --model "$model" --out "$out/replay" --score-threshold 0.3 --ground-truth /ground_truth/objects
+"$bin/detector_node" replay "$out/drive" --model "$model" --out "$out/replay" --score-threshold 0.5 --nms-iou 0.2 --ground-truth /ground_truth/objects
 
 # Whole clouds need larger receive buffers than Linux gives by default; without them every n-th point shows the same.
 thin=1
@@ -28,7 +28,7 @@ if [ "$limit" -lt 4194304 ]; then
 fi
 echo "demo: sending it over DDS on loopback to a running node"
 export ROS_DOMAIN_ID=$domain ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST
-"$bin/detector_node" --ros-args -p "model_dir:=$model" -p score_threshold:=0.3 2> "$out/node.log" &
+"$bin/detector_node" --ros-args -p "model_dir:=$model" -p score_threshold:=0.5 -p nms_iou:=0.2 2> "$out/node.log" &
 node=$!
 trap 'kill -INT $node 2> /dev/null || true; wait $node 2> /dev/null || true' EXIT
 code=0

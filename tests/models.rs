@@ -19,7 +19,8 @@ fn read(name: &str) -> String {
 /// The command of a script that begins like this, as words, with its variables filled in.
 fn command_of(script: &str, begin: &str, variables: &[(&str, &Path)]) -> Vec<String> {
     let line = script.lines().find_map(|line| line.strip_prefix(begin)).unwrap_or_else(|| panic!("no line with {begin}"));
-    let filled = variables.iter().fold(line.replace('"', ""), |line, (name, value)| line.replace(name, &value.display().to_string()));
+    let filled =
+        variables.iter().fold(line.replace('"', ""), |line, (name, value)| line.replace(name, &value.display().to_string()));
     filled.split_whitespace().map(str::to_owned).collect()
 }
 

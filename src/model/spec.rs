@@ -133,6 +133,16 @@ pub enum NmsSpec {
     },
 }
 
+impl NmsSpec {
+    /// The same with another overlap from which on boxes suppress each other; `None` where they do so by distance.
+    pub fn with_iou(self, iou: f64) -> Option<Self> {
+        match self {
+            Self::Rotated { max_before, max_after, .. } => Some(Self::Rotated { iou, max_before, max_after }),
+            Self::Circle { .. } => None,
+        }
+    }
+}
+
 /// Why a spec was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {

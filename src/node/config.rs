@@ -22,6 +22,8 @@ pub struct NodeConfig {
     pub model_dir: PathBuf,
     /// Device and arithmetic.
     pub pipeline: PipelineOptions,
+    /// Overlap from which on boxes suppress each other, instead of the model's.
+    pub nms_iou: Option<f64>,
     /// CPU threads of inference; libtorch's choice when `None`.
     pub num_threads: Option<i32>,
     /// Whether lost clouds are asked for again.
@@ -184,8 +186,8 @@ impl ResolvedParams {
     /// Parameters that do not fit the model.
     ///
     /// # Errors
-    /// [`ConfigError::Params`] for classes the model does not have, settings of inputs it does not take, and a score threshold
-    /// below the model's own: boxes under that one no longer exist when the node filters.
+    /// [`ConfigError::Params`] for classes the model does not have, settings of inputs it does not take, an overlap where it goes by distance, and a score
+    /// threshold below the model's own: boxes under that one no longer exist when the node filters.
     pub fn check_against(&self, spec: &ModelSpec) -> Result<(), ConfigError> {
         let mut problems = Vec::new();
         for unknown in self.strings("classes").iter().filter(|name| !spec.classes.contains(name)) {
@@ -197,6 +199,10 @@ impl ResolvedParams {
         if threshold > 0.0 && (threshold as f32) < lowest {
             let rule = format!("can only raise the threshold of model `{}`, which is {lowest}; 0 leaves it as it is", spec.name);
             problems.push(self.problem("score_threshold", rule));
+        }
+        if self.double("nms_iou") > 0.0 && spec.postprocess.nms.with_iou(1.0).is_none() {
+            let rule = format!("model `{}` suppresses boxes by distance; 0 leaves it as it is", spec.name);
+            problems.push(self.problem("nms_iou", rule));
         }
         let takes = spec.input.features.iter().map(|feature| feature.name()).collect::<Vec<_>>().join(", ");
         let not_taken = |feature: Feature| format!("model `{}` does not take {feature}; it takes {takes}", spec.name);
@@ -234,6 +240,7 @@ impl ResolvedParams {
                 device: self.string("device").to_owned(),
                 precision: if self.string("precision") == "bf16" { Precision::Bf16 } else { Precision::F32 },
             },
+            nms_iou: Some(self.double("nms_iou")).filter(|iou| *iou > 0.0),
             num_threads: non_zero("num_threads").map(|threads| threads as i32),
             input_reliable: self.string("input_reliability") == "reliable",
             input_depth: self.integer("input_depth") as usize,

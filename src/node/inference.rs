@@ -114,7 +114,9 @@ impl Inference {
 
     /// The pipeline, and the model's name with the hash of its weights.
     fn load(&self) -> Result<(Pipeline, String), NodeError> {
-        let model = directory::load(&self.config.model_dir)?;
+        let mut model = directory::load(&self.config.model_dir)?;
+        let nms = &mut model.spec.postprocess.nms;
+        *nms = self.config.nms_iou.and_then(|iou| nms.with_iou(iou)).unwrap_or(*nms);
         let identity = format!("{} sha256:{}", model.spec.name, model.sha256);
         Ok((Pipeline::new(model.spec, &model.weights, &self.config.pipeline)?, identity))
     }

@@ -133,6 +133,14 @@ pub const DECLARATIONS: &[Declaration] = &[
         Rule::HalfOpen(0.0, 1.0),
         "Boxes with this score or less are not published. 0 leaves it to the model, whose own threshold it can only raise.",
     ),
+    fixed(
+        "nms_iou",
+        DefaultValue::Double(0.0),
+        "",
+        Rule::Range(0.0, 1.0),
+        "Boxes that overlap a better one by more, seen from above, are dropped; 0 leaves it to the model. The paper's 0.7 suits its \
+         metric; about 0.2 leaves one box for each object.",
+    ),
     live(
         "classes",
         DefaultValue::StringArray(&[]),

@@ -64,6 +64,9 @@ pub struct ReplayArgs {
     /// Leave out boxes with this score or less, as the node's parameter does
     #[arg(long, value_name = "SCORE", default_value_t = 0.0)]
     pub score_threshold: f32,
+    /// Drop boxes that overlap a better one by more, instead of what the model's spec says
+    #[arg(long, value_name = "IOU")]
+    pub nms_iou: Option<f64>,
     /// Compare with the true boxes (vision_msgs/Detection3DArray) of this topic
     #[arg(long, value_name = "NAME")]
     pub ground_truth: Option<String>,
@@ -130,6 +133,8 @@ impl ReplayArgs {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
     use clap::Parser;
 
     use super::*;
@@ -149,10 +154,10 @@ mod tests {
         let args = parse(
             "replay bag -m model -o out --topic /points --device cuda:1 --precision bf16 --picture-every 5 --picture-px 600 \
              --picture-range-m 40 --picture-light --picture-intensity --no-foxglove --start-offset-s 1.5 --end-offset-s 9 \
-             --max-frames 7 --score-threshold 0.4 --ground-truth /truth --intensity-field i --intensity-scale-tanh 0.5 --overwrite",
+             --max-frames 7 --score-threshold 0.4 --nms-iou 0.2 --ground-truth /truth --intensity-field i --intensity-scale-tanh 0.5 --overwrite",
         );
         let args = args.unwrap();
-        assert_eq!(args.model, PathBuf::from("model"));
+        assert_eq!((args.model.as_path(), args.nms_iou), (Path::new("model"), Some(0.2)));
         assert_eq!(args.pipeline_options(), PipelineOptions { device: "cuda:1".to_owned(), precision: Precision::Bf16 });
         let expected = ReplayOptions {
             bag: PathBuf::from("bag"),

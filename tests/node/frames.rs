@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use pivotal::cloud::PointCloud;
 use pivotal::cloud::decode::{CloudDecoder, SensorOverrides};
+use pivotal::geometry::Box3d;
+use pivotal::geometry::iou::bev_iou;
 use pivotal::model::directory;
 use pivotal::msgs::diagnostic_msgs::DiagnosticStatus;
 use pivotal::msgs::sensor_msgs::PointCloud2;
-use pivotal::msgs::vision_msgs::Detection3DArray;
+use pivotal::msgs::vision_msgs::{Detection3D, Detection3DArray};
 use pivotal::msgs::visualization_msgs::Marker;
 use pivotal::node::output::detections_to_msg;
 use pivotal::pipeline::{Pipeline, PipelineOptions, Precision};
@@ -167,4 +169,28 @@ fn output_filters_leave_out_scores_classes_and_the_tail() {
         assert_eq!(objects.next().detections.len(), expected, "{param} of {}", all.len());
         rig.stop().unwrap();
     }
+}
+
+#[test]
+fn nms_iou_leaves_no_boxes_that_overlap_more() {
+    const MAX_IOU: f64 = 0.1;
+    let message = cloud(1, 400);
+    let all = direct(&message).detections;
+    let rig = Rig::start(&["-p", &format!("nms_iou:={MAX_IOU}")]);
+    let objects = rig.objects();
+    rig.send(&message);
+    let kept = objects.next().detections;
+    rig.stop().unwrap();
+    let footprint = |detection: &Detection3D| {
+        let (center, size, turn) = (detection.bbox.center.position, detection.bbox.size, detection.bbox.center.orientation);
+        Box3d::from_row([center.x, center.y, 0.0, size.x, size.y, 1.0, 2.0 * turn.z.atan2(turn.w)])
+    };
+    let highest = |boxes: &[Detection3D]| {
+        let boxes: Vec<Box3d> = boxes.iter().map(footprint).collect();
+        let pairs = (0..boxes.len()).flat_map(|one| (0..one).map(move |other| (one, other)));
+        pairs.map(|(one, other)| bev_iou(&boxes[one], &boxes[other])).fold(0.0, f64::max)
+    };
+    // Suppression counts corners up to 1 cm outside as inside, so boxes may overlap a little less than is allowed.
+    assert!(highest(&all) > MAX_IOU && highest(&kept) <= MAX_IOU, "{} and {}", highest(&all), highest(&kept));
+    assert!(!kept.is_empty() && kept[0].bbox == all[0].bbox);
 }

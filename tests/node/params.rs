@@ -40,6 +40,7 @@ fn parameters_wrong_are_refused_with_key_value_and_rule() {
         ("score_threshold:=1.0", "parameter `score_threshold` = 1.0 (-p): must be double in [0, 1)"),
         ("score_threshold:=.nan", "parameter `score_threshold` = NaN (-p): must be double in [0, 1)"),
         ("score_threshold:=high", "must be double in [0, 1), not string"),
+        ("nms_iou:=1.5", "parameter `nms_iou` = 1.5 (-p): must be double in [0, 1]"),
         ("classes:=Vehicle", "parameter `classes` = \"Vehicle\" (-p): must be string_array, not string"),
         ("classes:=[1, 2]", "must be string_array, not array of other than strings"),
         ("max_detections:=-5", "must be integer in [0, 100000] (boxes)"),

@@ -21,7 +21,11 @@ pub fn replay_bag(args: &ReplayArgs, ros: &RosArgs) -> anyhow::Result<u8> {
         bail!(crate::Usage("replay takes its settings as options; of the ROS arguments only --log-level".to_owned()));
     }
     logging::init(&ros.log_levels, DEFAULT_NODE_NAME).context("logging")?;
-    let model = directory::load(&args.model).map_err(NodeError::from)?;
+    let mut model = directory::load(&args.model).map_err(NodeError::from)?;
+    if let Some(iou) = args.nms_iou {
+        let by_distance = || crate::Usage(format!("--nms-iou {iou}: the model suppresses boxes by distance"));
+        model.spec.postprocess.nms = model.spec.postprocess.nms.with_iou(iou).ok_or_else(by_distance)?;
+    }
     let mut pipeline = Pipeline::new(model.spec, &model.weights, &args.pipeline_options()).map_err(NodeError::from)?;
     let info = ModelInfo::new(&model.sha256, &model.provenance.data, &pipeline);
     let command_line: Vec<_> = std::env::args().collect();
