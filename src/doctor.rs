@@ -180,7 +180,7 @@ impl fmt::Display for Severity {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let statistics = &self.statistics;
-        writeln!(f, "{} frames read, {} could not be", statistics.n_frames, statistics.n_unreadable)?;
+        writeln!(f, "{} read, {} could not be", counted(statistics.n_frames, "frame"), statistics.n_unreadable)?;
         if let Some(points) = &statistics.points_per_frame {
             writeln!(f, "points per frame: {:.0} to {:.0}, median {:.0}", points.min, points.max, points.p50)?;
         }
@@ -196,7 +196,8 @@ impl fmt::Display for Report {
         }
         for (class, labels) in &statistics.classes {
             let size = [labels.length_m, labels.width_m, labels.height_m].map(|sizes| format!("{:.2}", sizes.p50)).join(" x ");
-            writeln!(f, "{class}: {} labels, median size {size} m, centres at z = {:.2} m", labels.n, labels.z_m.p50)?;
+            let n = counted(labels.n, "label");
+            writeln!(f, "{class}: {n}, median size {size} m, centres at z = {:.2} m", labels.z_m.p50)?;
         }
         if let Some(Overfit { frame, steps, classes }) = &self.overfit {
             let of_class = |c: &ClassOutcome| format!("{} {}: AP {:.3}, APH {:.3}", c.n_labels, c.class, c.ap, c.aph);
@@ -209,8 +210,18 @@ impl fmt::Display for Report {
         for skipped in &self.skipped {
             writeln!(f, "\nnot checked: {skipped}")?;
         }
-        let count = |severity| self.findings.iter().filter(|finding| finding.severity == severity).count();
-        write!(f, "\n{} errors, {} warnings, {} notes\n", count(Severity::Error), count(Severity::Warning), count(Severity::Note))
+        let total = |severity, noun| counted(self.findings.iter().filter(|finding| finding.severity == severity).count(), noun);
+        let totals = [total(Severity::Error, "error"), total(Severity::Warning, "warning"), total(Severity::Note, "note")];
+        write!(f, "\n{}\n", totals.join(", "))
+    }
+}
+
+/// `1 frame`, `2 frames`, `3 boxes`.
+fn counted(n: usize, noun: &str) -> String {
+    match n {
+        1 => format!("1 {noun}"),
+        _ if noun.ends_with(['s', 'x']) => format!("{n} {noun}es"),
+        _ => format!("{n} {noun}s"),
     }
 }
 

@@ -1,29 +1,41 @@
 //! Whether boxes lie on the points: when a simple change of the labels makes them hold many more, that change is what is wrong.
 //!
 //! Every change keeps the volume of the boxes, so that none catches points by being larger, and only points above ground count, so
-//! that none does by lying on the road.
+//! that none does by lying on the road. A sensor sees the near faces of things and neighbours stand close, so a single box may gain
+//! by a change that is wrong; a change counts when what the boxes gain together is more than chance among so few would give.
 
 use std::f64::consts::{FRAC_PI_2, PI};
 
+use super::boxes::LARGEST_YAW_RAD;
 use super::scene::Scene;
-use super::{Finding, Frames, Severity, percent, share};
+use super::{Finding, Frames, Severity, counted, percent};
 use crate::data::Sample;
+use crate::data::statistics::spread;
 use crate::geometry::iou::iou3d;
 use crate::geometry::{Box3d, wrap_angle};
 
-/// Boxes of a frame that are looked at: the nearest, which have the most points.
-const MAX_BOXES_PER_FRAME: usize = 25;
-const MAX_RANGE_M: f64 = 60.0;
-/// A box has a say in a comparison when both versions together hold this many points.
+/// Boxes of a frame that are looked at. They are spread over its labels: those that seem the nearest are not, in a wrong frame.
+const MAX_BOXES_PER_FRAME: usize = 50;
+/// Points of a box that lies on its object.
 const MIN_POINTS: usize = 5;
+/// A box has a say in a comparison when so many points are in one version of it and not in the other. Points in both tell nothing:
+/// somebody who walks fills the middle of their box, whichever way it is turned.
+const MIN_TELLING_POINTS: usize = 5;
+/// Points won less points lost are put against all that tell, or against this share of all points of the box where fewer tell: a
+/// change that touches its edge says little.
+const TELLING_SHARE: f64 = 0.5;
 /// Comparisons of fewer boxes prove nothing.
-const MIN_BOXES: usize = 5;
-/// Mean over boxes of (points after - points before) / (points after + points before) from which a change counts, if it makes as
-/// large a share of the boxes better. Boxes that lie on their points only lose by any change.
+const MIN_BOXES: usize = 4;
+/// Mean gain from which a change counts. Boxes that lie on their points only lose by any change.
 const MIN_GAIN: f64 = 0.1;
-const MIN_SHARE_BETTER: f64 = 0.7;
 /// From here on the labels cannot be meant like that; a second change must reach it to be told of.
 const LARGE_GAIN: f64 = 0.2;
+/// Standard errors by which a mean gain must exceed zero, and the least standard deviation of gains that is believed: few boxes
+/// agree by chance.
+const STANDARD_ERRORS: f64 = 2.0;
+const MIN_DEVIATION: f64 = 0.5;
+/// Changes whose mean gains differ by less cannot be told apart.
+const SAME_GAIN: f64 = 0.05;
 /// Changes that are wrong at the same time.
 const MAX_CHANGES: usize = 3;
 /// Largest offset tried along each axis, and the steps up to it along x, y and z: heights tell more exactly.
@@ -39,16 +51,30 @@ type Apply = dyn Fn(&Sample, &Box3d) -> Box3d;
 struct Change {
     what: String,
     advice: String,
+    /// A shift, of which there are many alike.
+    is_offset: bool,
     apply: Box<Apply>,
+}
+
+/// What boxes gain by a change: -1 when all of them lose all their points, 1 when all of them held none before.
+#[derive(Clone, Copy)]
+struct Gain {
+    mean: f64,
+    /// The mean may be off by this much.
+    margin: f64,
 }
 
 /// The boxes of a frame that are looked at, as they are after the changes found so far.
 struct View<'a> {
     sample: &'a Sample,
     scene: Scene,
-    boxes: Vec<Box3d>,
-    /// Points above ground in each of them.
-    counts: Vec<usize>,
+    boxes: Vec<Held>,
+}
+
+/// A box and the points above ground in it.
+struct Held {
+    box3d: Box3d,
+    points: Vec<[f32; 3]>,
 }
 
 /// Every check of this file.
@@ -56,76 +82,115 @@ pub fn check(frames: &Frames, findings: &mut Vec<Finding>) {
     let mut views: Vec<View<'_>> = frames.samples.iter().filter_map(view).collect();
     let n_boxes: usize = views.iter().map(|view| view.boxes.len()).sum();
     let before = held(&views);
-    let mut found: Vec<(Change, f64)> = Vec::new();
-    while found.len() < MAX_CHANGES {
-        let changes = changes(&views);
-        let gains = changes.iter().map(|change| gain(&views, change));
-        let best = gains.enumerate().filter_map(|(index, gain)| Some((index, gain?))).max_by(|a, b| a.1.total_cmp(&b.1));
-        let needed = if found.is_empty() { MIN_GAIN } else { LARGE_GAIN };
-        let Some((index, gain)) = best.filter(|(_, gain)| *gain > needed) else { break };
-        let change = changes.into_iter().nth(index);
-        let Some(change) = change else { break };
+    let (mut what, mut advice) = (Vec::new(), Vec::new());
+    let mut first_gain = None;
+    while what.len() < MAX_CHANGES {
+        let needed = if what.is_empty() { MIN_GAIN } else { LARGE_GAIN };
+        let mut effects = effects(&views, needed).into_iter();
+        let Some((change, gain)) = effects.next() else { break };
+        let is_alike = |other: &(Change, Gain)| !other.0.is_offset && gain.mean - other.1.mean < SAME_GAIN;
+        let alike: Vec<String> = effects.filter(is_alike).map(|(other, _)| other.advice).collect();
+        advice.push(match alike.is_empty() {
+            true => change.advice,
+            false => format!("{} (or, which these frames cannot tell from it: {})", change.advice, alike.join("; or ")),
+        });
         for view in &mut views {
-            view.boxes = view.boxes.iter().map(|b| (change.apply)(view.sample, b)).collect();
-            view.counts = view.boxes.iter().map(|b| view.scene.count_above_ground(b)).collect();
+            let changed = |held: &Held| Held::new((change.apply)(view.sample, &held.box3d), &view.scene);
+            view.boxes = view.boxes.iter().map(changed).collect();
         }
-        found.push((change, gain));
+        what.push(change.what);
+        first_gain.get_or_insert(gain.mean);
     }
-    let Some((_, gain)) = found.first() else { return };
-    let severity = if *gain > LARGE_GAIN { Severity::Error } else { Severity::Warning };
+    let Some(gain) = first_gain else { return };
+    let severity = if gain > LARGE_GAIN { Severity::Error } else { Severity::Warning };
     let after = held(&views);
-    let what: Vec<&str> = found.iter().map(|(change, _)| change.what.as_str()).collect();
     let measured = format!(
-        "the boxes do not lie on the points: {} of {n_boxes} hold 5 points above ground or more, {} together; after {} it is {}, {} points",
+        "the boxes do not lie on the points: {} of {} hold {MIN_POINTS} points above ground or more, {} points together; after {} it is {} \
+         and {} points",
         percent(before[0], n_boxes),
+        counted(n_boxes, "box"),
         before[1],
         what.join(", then "),
         percent(after[0], n_boxes),
         after[1]
     );
-    let advice: Vec<&str> = found.iter().map(|(change, _)| change.advice.as_str()).collect();
     findings.push(Finding::new(severity, "alignment", measured, advice.join("; then ")));
 }
 
 fn view(sample: &Sample) -> Option<View<'_>> {
     let labels = sample.labels.as_ref()?;
-    let mut boxes: Vec<Box3d> =
-        labels.iter().map(|label| label.box3d).filter(|b| b.to_row().iter().all(|v| v.is_finite())).collect();
-    boxes.sort_by(|a, b| a.range().total_cmp(&b.range()));
-    boxes.truncate(MAX_BOXES_PER_FRAME);
+    let boxes: Vec<Box3d> = labels.iter().map(|label| label.box3d).filter(|b| b.to_row().iter().all(|v| v.is_finite())).collect();
     if boxes.is_empty() {
         return None;
     }
     let scene = Scene::new(&sample.cloud);
-    let counts = boxes.iter().map(|b| scene.count_above_ground(b)).collect();
-    Some(View { sample, scene, boxes, counts })
+    let boxes = spread(boxes.len(), MAX_BOXES_PER_FRAME).into_iter().map(|index| Held::new(boxes[index], &scene)).collect();
+    Some(View { sample, scene, boxes })
+}
+
+impl Held {
+    fn new(box3d: Box3d, scene: &Scene) -> Self {
+        Self { box3d, points: scene.above_ground(&box3d).copied().collect() }
+    }
+
+    /// What this box gains by becoming another one, and the weight of its word; `None` if it cannot tell.
+    fn gain(&self, after: &Box3d, scene: &Scene) -> Option<(f64, f64)> {
+        let n_both = self.points.iter().filter(|point| after.contains(point.map(f64::from))).count();
+        let n_lost = self.points.len() - n_both;
+        let n_won = scene.above_ground(after).count().saturating_sub(n_both);
+        let n_telling = n_lost + n_won;
+        let whole = (n_telling as f64).max(TELLING_SHARE * (n_telling + n_both) as f64);
+        (n_telling >= MIN_TELLING_POINTS).then(|| ((n_won as f64 - n_lost as f64) / whole, (n_telling as f64).sqrt()))
+    }
 }
 
 /// Boxes with enough points, and the points of all.
 fn held(views: &[View<'_>]) -> [usize; 2] {
-    let counts = views.iter().flat_map(|view| &view.counts);
-    counts.fold([0, 0], |[n_boxes, n_points], n| [n_boxes + usize::from(*n >= MIN_POINTS), n_points + n])
+    let counts = views.iter().flat_map(|view| &view.boxes).map(|held| held.points.len());
+    counts.fold([0, 0], |[n_boxes, n_points], n| [n_boxes + usize::from(n >= MIN_POINTS), n_points + n])
 }
 
-/// How much more boxes hold after a change, -1 to 1, over those that it moves; `None` where too few can be compared, or too few
-/// get better.
-fn gain(views: &[View<'_>], change: &Change) -> Option<f64> {
+/// Changes that are sure to gain and gain more than `needed`, the surest first.
+fn effects(views: &[View<'_>], needed: f64) -> Vec<(Change, Gain)> {
+    let with_gain = |change: Change| {
+        let gain = gain(views, &change)?;
+        Some((change, gain))
+    };
+    let mut effects: Vec<(Change, Gain)> = changes(views).into_iter().filter_map(with_gain).collect();
+    effects.retain(|(_, gain)| gain.mean > needed && gain.least() > 0.0);
+    effects.sort_by(|a, b| b.1.least().total_cmp(&a.1.least()));
+    effects
+}
+
+/// Over the boxes that a change moves; `None` where too few can tell.
+fn gain(views: &[View<'_>], change: &Change) -> Option<Gain> {
     let mut gains = Vec::new();
     for view in views {
-        for (before, &n_before) in view.boxes.iter().zip(&view.counts) {
-            let after = (change.apply)(view.sample, before);
-            if is_same(before, &after) || (before.range() > MAX_RANGE_M && after.range() > MAX_RANGE_M) {
-                continue;
-            }
-            let n_after = view.scene.count_above_ground(&after);
-            if n_before + n_after >= MIN_POINTS {
-                gains.push((n_after as f64 - n_before as f64) / (n_after + n_before) as f64);
+        for held in &view.boxes {
+            let after = (change.apply)(view.sample, &held.box3d);
+            if !is_same(&held.box3d, &after) {
+                gains.extend(held.gain(&after, &view.scene));
             }
         }
     }
-    let n_better = gains.iter().filter(|gain| **gain > 0.0).count();
-    let enough = gains.len() >= MIN_BOXES && share(n_better, gains.len()) > MIN_SHARE_BETTER;
-    enough.then(|| gains.iter().sum::<f64>() / gains.len() as f64)
+    (gains.len() >= MIN_BOXES).then(|| Gain::of(&gains))
+}
+
+impl Gain {
+    /// The weighted mean of gains with their weights, of which there are at least two.
+    fn of(gains: &[(f64, f64)]) -> Self {
+        let weight: f64 = gains.iter().map(|(_, weight)| weight).sum();
+        let mean = gains.iter().map(|(gain, weight)| gain * weight).sum::<f64>() / weight;
+        // So many gains of equal weight would say as much.
+        let n = weight * weight / gains.iter().map(|(_, weight)| weight * weight).sum::<f64>();
+        let spread = gains.iter().map(|(gain, weight)| weight * (gain - mean).powi(2)).sum::<f64>() / weight;
+        let deviation = (spread * n / (n - 1.0)).sqrt().max(MIN_DEVIATION);
+        Self { mean, margin: STANDARD_ERRORS * deviation / n.sqrt() }
+    }
+
+    fn least(self) -> f64 {
+        self.mean - self.margin
+    }
 }
 
 fn is_same(a: &Box3d, b: &Box3d) -> bool {
@@ -138,7 +203,8 @@ fn is_same(a: &Box3d, b: &Box3d) -> bool {
 fn changes(views: &[View<'_>]) -> Vec<Change> {
     let mut changes = Vec::new();
     let mut add = |what: &str, advice: &str, apply: fn(&Sample, &Box3d) -> Box3d| {
-        changes.push(Change { what: what.to_owned(), advice: advice.to_owned(), apply: Box::new(apply) });
+        let (what, advice) = (what.to_owned(), advice.to_owned());
+        changes.push(Change { what, advice, is_offset: false, apply: Box::new(apply) });
     };
     let (what, advice) = quarter_turn(views);
     add(what, advice, |_, b| Box3d { yaw: b.yaw + FRAC_PI_2, ..*b });
@@ -151,7 +217,10 @@ fn changes(views: &[View<'_>]) -> Vec<Change> {
         "take -yaw - pi/2: this yaw is that of a camera's frame (KITTI's rotation_y)",
         |_, b| Box3d { yaw: -b.yaw - FRAC_PI_2, ..*b },
     );
-    add("taking yaw for degrees", "multiply yaw by pi/180", |_, b| Box3d { yaw: b.yaw.to_radians(), ..*b });
+    // Yaws within a turn are no degrees; taken for them, all boxes would lie along x, as most do on a road.
+    if boxes(views).any(|b| b.yaw.abs() > LARGEST_YAW_RAD) {
+        add("taking yaw for degrees", "multiply yaw by pi/180", |_, b| Box3d { yaw: b.yaw.to_radians(), ..*b });
+    }
     add(
         "raising boxes by half their height",
         "add height/2 to z: these are the feet of the boxes, centres are needed",
@@ -209,6 +278,7 @@ fn changes(views: &[View<'_>]) -> Vec<Change> {
                     "add {offset_m:+.2} m to {name} of the labels, or bring both into one frame (`target_frame=`): label and cloud \
                      frames are that far apart, as a sensor is from the vehicle's origin"
                 ),
+                is_offset: true,
                 apply: Box::new(move |_, b| moved(b, by)),
             });
         }
@@ -216,10 +286,14 @@ fn changes(views: &[View<'_>]) -> Vec<Change> {
     changes
 }
 
+fn boxes<'a>(views: &'a [View<'_>]) -> impl Iterator<Item = &'a Box3d> {
+    views.iter().flat_map(|view| &view.boxes).map(|held| &held.box3d)
+}
+
 /// A quarter turn and swapped sides are the same box; which one is wrong shows in the sizes.
 fn quarter_turn(views: &[View<'_>]) -> (&'static str, &'static str) {
-    let long = views.iter().flat_map(|view| &view.boxes).filter(|b| b.size[0] > 1.5 * b.size[1]).count();
-    let broad = views.iter().flat_map(|view| &view.boxes).filter(|b| b.size[1] > 1.5 * b.size[0]).count();
+    let long = boxes(views).filter(|b| b.size[0] > 1.5 * b.size[1]).count();
+    let broad = boxes(views).filter(|b| b.size[1] > 1.5 * b.size[0]).count();
     if broad > long {
         ("swapping length and width", "swap length and width: the length lies along the heading")
     } else {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Finding, Frames, Severity, Subject, percent, scene::Scene, share};
+use super::{Finding, Frames, Severity, Subject, counted, percent, scene::Scene, share};
 use crate::geometry::Box3d;
 use crate::geometry::iou::bev_iou;
 
@@ -25,7 +25,7 @@ const ORDERS: [([usize; 3], &str); 6] = [
 const UNITS: [(f64, &str); 5] =
     [(1.0, "metres"), (2.0, "metres, halved"), (0.01, "centimetres"), (0.001, "millimetres"), (0.3048, "feet")];
 /// Yaws beyond one turn and a little are hardly radians.
-const LARGEST_YAW_RAD: f64 = 6.5;
+pub(super) const LARGEST_YAW_RAD: f64 = 6.5;
 /// Shares of boxes without a point.
 const EMPTY_WARNING: f64 = 0.35;
 const EMPTY_ERROR: f64 = 0.7;
@@ -49,8 +49,8 @@ fn sizes(subject: &Subject<'_>, frames: &Frames, findings: &mut Vec<Finding>) {
     let without_size: Vec<_> = labels().filter(|label| label.box3d.size.iter().any(|size| *size <= 0.0)).collect();
     if let Some(first) = without_size.first() {
         let measured = format!(
-            "{} labels have a size of 0 or less, the first is a `{}` of {:?} m",
-            without_size.len(),
+            "{} with a size of 0 or less, the first is a `{}` of {:?} m",
+            counted(without_size.len(), "label"),
             first.class,
             first.box3d.size
         );
@@ -70,11 +70,11 @@ fn sizes(subject: &Subject<'_>, frames: &Frames, findings: &mut Vec<Finding>) {
         let mut readings = UNITS.iter().flat_map(|unit| ORDERS.iter().map(move |order| (unit, order)));
         let reading = readings.find(|((factor, _), (order, _))| fits(order, *factor));
         let measured = format!(
-            "`{class}` has a median length, width and height of {:.2} x {:.2} x {:.2} m ({} labels), which is no {}",
+            "`{class}` has a median length, width and height of {:.2} x {:.2} x {:.2} m ({}), which is no {}",
             medians[0],
             medians[1],
             medians[2],
-            statistics.n,
+            counted(statistics.n, "label"),
             model_class.unwrap_or(class)
         );
         let advice = match reading {
@@ -117,7 +117,7 @@ fn empty(frames: &Frames, findings: &mut Vec<Finding>) {
         let severity = if empty > EMPTY_ERROR { Severity::Error } else { Severity::Warning };
         let by_class: Vec<String> =
             of_class.iter().map(|(class, [n_empty, n])| format!("{class} {}", percent(*n_empty, *n))).collect();
-        let measured = format!("{} of {n} boxes hold no point ({})", percent(n_empty, n), by_class.join(", "));
+        let measured = format!("{} of {} hold no point ({})", percent(n_empty, n), counted(n, "box"), by_class.join(", "));
         let advice =
             "see `alignment`, if it is there; else these objects were not seen by this sensor: leave their labels out, a \
                       network cannot learn what no point shows"

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Finding, Frames, Severity, Subject};
+use super::{Finding, Frames, Severity, Subject, counted};
 
 /// What other data sets call the classes of the built-in specs, in lower case without blanks, dots, underscores and hyphens.
 const OTHER_NAMES: [(&str, &[&str]); 3] = [
@@ -33,14 +33,14 @@ pub fn check(subject: &Subject<'_>, frames: &Frames, findings: &mut Vec<Finding>
             let advice = format!("name a class of the model: class_names: {{{class}: NAME}}");
             findings.push(Finding::new(Severity::Error, "class-names", measured, advice));
         } else if let Some(near) = nearest(class, &subject.spec.classes) {
-            let measured = format!("{n} labels are called `{class}`, which the model does not know; it has {classes}");
+            let measured = format!("{} called `{class}`, which the model does not know; it has {classes}", counted(*n, "label"));
             let advice = format!(
                 "if these are meant, class_names: {{{class}: {near}}} in the run's YAML, or `classes={class}:{near}` behind the source; \
                  as it is they are background"
             );
             findings.push(Finding::new(Severity::Error, "class-names", measured, advice));
         } else {
-            let measured = format!("{n} labels are called `{class}`, which is no class of the model; they are background to it");
+            let measured = format!("{} called `{class}`, no class of the model, so background to it", counted(*n, "label"));
             let advice = format!("nothing, if that is meant; else class_names: {{{class}: NAME}} with one of {classes}");
             findings.push(Finding::new(Severity::Note, "class-names", measured, advice));
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::{Finding, Frames, Severity, Subject, percent, share};
+use super::{Finding, Frames, Severity, Subject, counted, percent, share};
 use crate::cloud::columns::ColumnMap;
 use crate::cloud::{Feature, PointCloud};
 
@@ -25,7 +25,8 @@ pub fn check(subject: &Subject<'_>, frames: &Frames, findings: &mut Vec<Finding>
 fn unreadable(frames: &Frames, findings: &mut Vec<Finding>) {
     if let Some((id, reason)) = frames.unreadable.first() {
         let total = frames.samples.len() + frames.unreadable.len();
-        let measured = format!("{} of {total} frames cannot be read, the first is {id}: {reason}", frames.unreadable.len());
+        let measured =
+            format!("{} of {} cannot be read, the first is {id}: {reason}", frames.unreadable.len(), counted(total, "frame"));
         let advice =
             "mend or leave out these recordings (`except=DRIVE` behind the source); training skips nothing silently".to_owned();
         findings.push(Finding::new(Severity::Error, "unreadable-frames", measured, advice));
@@ -66,12 +67,12 @@ fn not_finite(frames: &Frames, findings: &mut Vec<Finding>) {
         }
     }
     if n_points > 0 {
-        let measured = format!("{n_points} points have a NaN or infinite value");
+        let measured = format!("{} with a NaN or infinite value", counted(n_points, "point"));
         let advice = "leave them out where the recording is made or converted; one of them makes the loss NaN".to_owned();
         findings.push(Finding::new(Severity::Error, "non-finite-points", measured, advice));
     }
     if let Some(first) = bad_labels.first() {
-        let measured = format!("{} labels have a NaN or infinite value, the first is {first}", bad_labels.len());
+        let measured = format!("{} with a NaN or infinite value, the first is {first}", counted(bad_labels.len(), "label"));
         let advice = "mend or leave out these labels; one of them makes the loss NaN".to_owned();
         findings.push(Finding::new(Severity::Error, "non-finite-labels", measured, advice));
     }
@@ -126,7 +127,8 @@ fn stamps(frames: &Frames, findings: &mut Vec<Finding>) {
     if let Some(pair) = back.first() {
         let [earlier, later] =
             [&pair[0], &pair[1]].map(|sample| format!("{} at {:.3} s", sample.id, sample.cloud.stamp.seconds()));
-        let measured = format!("{} times a later frame has an earlier stamp, for instance {earlier}, then {later}", back.len());
+        let measured =
+            format!("{} a later frame has an earlier stamp, for instance {earlier}, then {later}", counted(back.len(), "time"));
         let advice =
             "labels are matched by stamp: record with the sensor's clock, or split the drive where its clock jumps".to_owned();
         findings.push(Finding::new(Severity::Warning, "stamps", measured, advice));

@@ -48,28 +48,24 @@ impl Scene {
 
     /// Points inside a box.
     pub fn count(&self, box3d: &Box3d) -> usize {
-        count_in(&self.above_ground, box3d) + count_in(&self.ground, box3d)
+        inside(&self.above_ground, box3d).chain(inside(&self.ground, box3d)).count()
     }
 
     /// Points inside a box that are not of the ground.
-    pub fn count_above_ground(&self, box3d: &Box3d) -> usize {
-        count_in(&self.above_ground, box3d)
+    pub fn above_ground<'a>(&'a self, box3d: &'a Box3d) -> impl Iterator<Item = &'a [f32; 3]> {
+        inside(&self.above_ground, box3d)
     }
 }
 
-fn count_in(cells: &HashMap<Cell, Vec<[f32; 3]>>, box3d: &Box3d) -> usize {
+fn inside<'a>(cells: &'a HashMap<Cell, Vec<[f32; 3]>>, box3d: &'a Box3d) -> impl Iterator<Item = &'a [f32; 3]> {
     let radius = 0.5 * box3d.size[0].hypot(box3d.size[1]);
     let [x, y, _] = box3d.center;
-    if !box3d.to_row().iter().all(|value| value.is_finite()) {
-        return 0;
-    }
     let (low, high) = (cell_of(x - radius, y - radius), cell_of(x + radius, y + radius));
     let extent = (high.0 - low.0 + 1).saturating_mul(high.1 - low.1 + 1);
-    if extent > MAX_CELLS_OF_BOX {
-        return 0;
-    }
-    let cells = (low.1..=high.1).flat_map(|iy| (low.0..=high.0).map(move |ix| (ix, iy))).filter_map(|cell| cells.get(&cell));
-    cells.flatten().filter(|point| box3d.contains(point.map(f64::from))).count()
+    let is_finite = box3d.to_row().iter().all(|value| value.is_finite());
+    let rows = (is_finite && extent <= MAX_CELLS_OF_BOX).then_some(low.1..=high.1);
+    let near = rows.into_iter().flatten().flat_map(move |iy| (low.0..=high.0).map(move |ix| (ix, iy)));
+    near.filter_map(|cell| cells.get(&cell)).flatten().filter(|point| box3d.contains(point.map(f64::from)))
 }
 
 /// The cell of a place; far beyond any sensor's reach all places share one.

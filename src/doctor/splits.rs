@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Finding, Frames, Severity, Subject};
+use super::{Finding, Frames, Severity, Subject, counted};
 use crate::data::Source;
 
 /// Steps of the optimiser below which a detector from scratch stays blind.
@@ -22,7 +22,7 @@ pub fn check(subject: &Subject<'_>, frames: &Frames, findings: &mut Vec<Finding>
     }
     split(subject, findings);
     if n_frames < FEW_FRAMES {
-        let measured = format!("{n_frames} frames, of {} drives", drives(subject.source).len());
+        let measured = format!("{}, of {}", counted(n_frames, "frame"), counted(drives(subject.source).len(), "drive"));
         let advice =
             "add drives; `trainer synth` makes some to begin with, and weights can be gone on with (distill inheritance)"
                 .to_owned();
@@ -32,8 +32,11 @@ pub fn check(subject: &Subject<'_>, frames: &Frames, findings: &mut Vec<Finding>
         let steps = (n_frames as u64).div_ceil(schedule.batch_size.max(1) as u64) * schedule.epochs;
         if steps < FEW_STEPS {
             let measured = format!(
-                "{n_frames} frames, {} epochs and batches of {} make {steps} steps",
-                schedule.epochs, schedule.batch_size
+                "{}, {} and batches of {} make {}",
+                counted(n_frames, "frame"),
+                counted(schedule.epochs as usize, "epoch"),
+                schedule.batch_size,
+                counted(steps as usize, "step")
             );
             let advice = format!("raise epochs to {} or more, or add data", schedule.epochs * FEW_STEPS.div_ceil(steps.max(1)));
             findings.push(Finding::new(Severity::Warning, "few-steps", measured, advice));
@@ -51,7 +54,11 @@ fn split(subject: &Subject<'_>, findings: &mut Vec<Finding>) {
     let (train, val) = (drives(subject.source), drives(validation));
     let both: Vec<&String> = train.intersection(&val).collect();
     if let Some(first) = both.first() {
-        let measured = format!("{} of {} drives of the validation are trained on, for instance {first}", both.len(), val.len());
+        let measured = format!(
+            "{} of {} of the validation are trained on too, for instance {first}",
+            both.len(),
+            counted(val.len(), "drive")
+        );
         let advice =
             "split by drive: `split=train` behind the one source and `split=val` behind the other; frames of one drive are \
                       nearly the same, so the score would say nothing"
@@ -70,15 +77,17 @@ fn objects(subject: &Subject<'_>, frames: &Frames, findings: &mut Vec<Finding>) 
     for class in labelled.flatten().filter_map(|label| subject.model_class(&label.class)) {
         *n_of.entry(class).or_default() += 1;
     }
-    for (class, n) in n_of {
-        let expected = n as f64 * subject.source.len() as f64 / n_labelled as f64;
-        if expected < FEW_OBJECTS {
-            let measured =
-                format!("{n} `{class}` in {n_labelled} frames, so about {expected:.0} in all {} frames", subject.source.len());
-            let advice =
-                "add drives with this class, or paste objects with `trainer convert gt-database` and augment.gt_sampling"
-                    .to_owned();
-            findings.push(Finding::new(Severity::Warning, "few-objects", measured, advice));
-        }
+    let n_frames = subject.source.len();
+    let expected = n_of.into_iter().map(|(class, n)| (class, n as f64 * n_frames as f64 / n_labelled as f64));
+    let few: Vec<String> = expected.filter(|(_, n)| *n < FEW_OBJECTS).map(|(class, n)| format!("{n:.0} `{class}`")).collect();
+    if !few.is_empty() {
+        let about = if n_labelled < n_frames { "about " } else { "" };
+        let measured = format!(
+            "{about}{} in all of {}, by the labels of {n_labelled}; a class is hardly learnt from fewer than {FEW_OBJECTS}",
+            few.join(", "),
+            counted(n_frames, "frame")
+        );
+        let advice = "add drives with such objects, or paste some with `trainer convert gt-database` and augment.gt_sampling";
+        findings.push(Finding::new(Severity::Warning, "few-objects", measured, advice.to_owned()));
     }
 }

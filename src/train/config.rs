@@ -199,8 +199,18 @@ impl RunConfig {
     /// # Errors
     /// [`ConfigError`], with every broken rule at once.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
+        let config = Self::load_unchecked(path, overrides)?;
+        config.check(&path.display().to_string())?;
+        Ok(config)
+    }
+
+    /// As [`Self::load`], but values may break rules, for whoever wants to say more about them than that.
+    ///
+    /// # Errors
+    /// All of [`ConfigError`] but [`ConfigError::Values`] and [`ConfigError::Spec`].
+    pub fn load_unchecked(path: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Self::from_yaml(&text, &path.display().to_string(), overrides)
+        Self::parse(&text, &path.display().to_string(), overrides)
     }
 
     /// Parses YAML and applies overrides; `origin` names the text in errors.
@@ -208,11 +218,15 @@ impl RunConfig {
     /// # Errors
     /// As [`Self::load`].
     pub fn from_yaml(text: &str, origin: &str, overrides: &[String]) -> Result<Self, ConfigError> {
-        let syntax = |message: String| ConfigError::Syntax { origin: origin.to_owned(), message };
-        let config: Self = serde_saphyr::from_str(text).map_err(|error| syntax(error.to_string()))?;
-        let config = config.with_overrides(overrides)?;
+        let config = Self::parse(text, origin, overrides)?;
         config.check(origin)?;
         Ok(config)
+    }
+
+    fn parse(text: &str, origin: &str, overrides: &[String]) -> Result<Self, ConfigError> {
+        let syntax = |message: String| ConfigError::Syntax { origin: origin.to_owned(), message };
+        let config: Self = serde_saphyr::from_str(text).map_err(|error| syntax(error.to_string()))?;
+        config.with_overrides(overrides)
     }
 
     /// YAML with every key; reading it gives an equal configuration.

@@ -10,8 +10,8 @@ use pivotal::data::statistics::DataStatistics;
 use pivotal::doctor::overfit::{OverfitOptions, overfit};
 use pivotal::doctor::{Schedule, Subject, examine};
 use pivotal::model::directory;
-use pivotal::model::spec::ModelSpec;
-use pivotal::train::config::RunConfig;
+use pivotal::model::spec::{ModelSpec, SpecError};
+use pivotal::train::config::{ConfigError, RunConfig};
 use pivotal::train::progress;
 
 /// Hold a run's or a model's configuration against its data before training: range, heights, intensity, labels, classes, splits.
@@ -96,7 +96,12 @@ fn read(args: &DoctorArgs) -> anyhow::Result<Named> {
         let (spec, seen) = read_model(model)?;
         return Ok(Named { spec, config: None, seen });
     };
-    let config = RunConfig::load(path, &args.overrides)?;
+    let config = RunConfig::load_unchecked(path, &args.overrides)?;
+    match config.check(&path.display().to_string()) {
+        // The examination says more about a spec that breaks its rules.
+        Err(ConfigError::Spec { source: SpecError::Values { .. }, .. }) | Ok(()) => (),
+        Err(error) => return Err(error.into()),
+    }
     let (mut spec, _) = read_model(&config.model).context("model")?;
     if let Some(range) = config.range {
         spec.grid.range = range;
@@ -118,6 +123,9 @@ fn read_model(name: &str) -> anyhow::Result<(ModelSpec, Option<DataStatistics>)>
     }
     if !name.ends_with(".yaml") && !name.contains('/') {
         return Ok((ModelSpec::builtin(name)?, None));
+    }
+    if dir.is_dir() {
+        bail!("{name} is no model directory: it has no {}", directory::SPEC_FILE);
     }
     let text = std::fs::read_to_string(name).with_context(|| format!("cannot read the spec {name}"))?;
     Ok((ModelSpec::from_yaml_unchecked(&text, name)?, None))
