@@ -13,7 +13,7 @@ bin="${CARGO_TARGET_DIR:-target}/release"
 rm -rf "$out"
 mkdir -p "$out"
 echo "demo: making a drive of 20 frames on a street that $model has never seen"
-"$bin/trainer" synth --out "$out/drive" --seed 1 --frames 20 --sensor spinning64
+"$bin/trainer" synth --out "$out/drive" --seed 5 --frames 20 --sensor spinning64
 
 echo "demo: replaying it through the node's pipeline"
 "$bin/detector_node" replay "$out/drive" --model "$model" --out "$out/replay" --score-threshold 0.5 --nms-iou 0.2 --ground-truth /ground_truth/objects
