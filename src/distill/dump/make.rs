@@ -83,7 +83,9 @@ pub fn dump_outputs(
     let span =
         Span { first_epoch: first / n_frames, first_step: first % n_frames / batch_size.max(1), end_epoch: frames.n_epochs };
     let (source, preparation) = (Arc::clone(&frames.source), Arc::clone(&frames.preparation));
-    let loader = Loader::start(source, preparation, plan, &frames.loader, Order::Stored, span)?;
+    // What is left over here a run, in its own order, may well meet.
+    let loader = LoaderConfig { keep_partial_batch: true, ..frames.loader.clone() };
+    let loader = Loader::start(source, preparation, plan, &loader, Order::Stored, span)?;
     let mut unreadable = Vec::new();
     let mut was_stopped = false;
     for batch in loader {
