@@ -21,7 +21,7 @@ use crate::model::pillar_net::PillarNet;
 use crate::model::spec::{ModelSpec, SpecError};
 use crate::postprocess::{self, Detection, Peaks, PostprocessError};
 use crate::time::millis;
-use crate::voxel::{PillarTensors, Pillarizer, VoxelCounts, pillarize_on_device};
+use crate::voxel::{VoxelCounts, VoxelTensors, Voxelizer, voxelize_on_device};
 
 /// Input cells per cell of a pillar network's head maps.
 pub(crate) const PILLAR_STRIDE: usize = 1;
@@ -65,11 +65,13 @@ pub struct FrameOutput {
 /// Milliseconds per stage of one frame.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct StageTimes {
-    /// Points to pillars.
+    /// Points to voxels.
     pub voxelize_ms: f64,
-    /// Pillar features.
+    /// Voxel features.
     pub vfe_ms: f64,
-    /// Pillars to the bird's-eye map.
+    /// Sparse 3-D backbone; 0 for pillar models.
+    pub backbone_3d_ms: f64,
+    /// Voxels to the bird's-eye map.
     pub scatter_ms: f64,
     /// 2-D backbone.
     pub backbone_ms: f64,
@@ -82,7 +84,13 @@ pub struct StageTimes {
 impl StageTimes {
     /// All stages together.
     pub fn total_ms(&self) -> f64 {
-        self.voxelize_ms + self.vfe_ms + self.scatter_ms + self.backbone_ms + self.head_ms + self.postprocess_ms
+        self.voxelize_ms
+            + self.vfe_ms
+            + self.backbone_3d_ms
+            + self.scatter_ms
+            + self.backbone_ms
+            + self.head_ms
+            + self.postprocess_ms
     }
 }
 
@@ -141,7 +149,7 @@ pub struct Boxes {
 pub struct Pipeline {
     spec: ModelSpec,
     net: FusedPillarNet,
-    pillarizer: Pillarizer,
+    voxelizer: Voxelizer,
     device: Device,
     device_reason: String,
 }
@@ -175,8 +183,8 @@ impl Pipeline {
             let plain = PillarNet::new(&Params::load(weights, chosen.device), &spec);
             Ok(FusedPillarNet::new(&plain, &spec.grid(), spec.grid.max_points_per_voxel, kind))
         })?;
-        let pillarizer = Pillarizer::new(spec.grid(), spec.caps());
-        Ok(Self { spec, net, pillarizer, device: chosen.device, device_reason: chosen.reason })
+        let voxelizer = Voxelizer::new(spec.grid(), spec.caps());
+        Ok(Self { spec, net, voxelizer, device: chosen.device, device_reason: chosen.reason })
     }
 
     /// What the weights dictate.
@@ -210,7 +218,7 @@ impl Pipeline {
         let device = self.device;
         let mut times = StageTimes::default();
         let pillars = timed(device, &mut times.voxelize_ms, || {
-            pillarize_on_device(&mut self.pillarizer, &cloud.points, cloud.features.len(), device)
+            voxelize_on_device(&mut self.voxelizer, &cloud.points, cloud.features.len(), device)
         })?;
         let mut output = FrameOutput {
             detections: Vec::new(),
@@ -220,7 +228,7 @@ impl Pipeline {
             max_scores: vec![0.0; self.spec.classes.len()],
             times,
         };
-        if pillars.counts.pillars == 0 {
+        if pillars.counts.voxels == 0 {
             return Ok(output);
         }
         let (boxes, max_scores) = self.detect(&pillars, &mut output.times)?;
@@ -231,7 +239,7 @@ impl Pipeline {
         Ok(output)
     }
 
-    fn detect(&self, pillars: &PillarTensors, times: &mut StageTimes) -> Result<(Boxes, Vec<f32>), PipelineError> {
+    fn detect(&self, pillars: &VoxelTensors, times: &mut StageTimes) -> Result<(Boxes, Vec<f32>), PipelineError> {
         let (device, net) = (self.device, &self.net);
         let features = timed(device, &mut times.vfe_ms, || net.pillar_features(pillars)); // [P, C]
         let map = timed(device, &mut times.scatter_ms, || net.scatter(&features, pillars)); // [1, C, H, W]

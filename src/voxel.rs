@@ -1,10 +1,10 @@
-//! Points to pillars: the grid, its caps, and the plain voxeliser that is the oracle for the tensor one.
+//! Points to voxels: the grid, its caps, and the plain voxeliser that is the oracle for the tensor one.
 
-mod pillarize;
 mod tensor;
+mod voxelize;
 
-pub use pillarize::{Pillarizer, Pillars};
-pub use tensor::{PillarTensors, pillarize_by_sort, pillarize_on_device};
+pub use tensor::{VoxelTensors, voxelize_by_sort, voxelize_on_device};
+pub use voxelize::{Voxelizer, Voxels};
 
 use serde::{Deserialize, Serialize};
 
@@ -61,30 +61,30 @@ impl Grid {
     }
 }
 
-/// How many points and pillars are kept; `None` keeps all (dynamic voxelisation).
+/// How many points and voxels are kept; `None` keeps all (dynamic voxelisation).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VoxelCaps {
-    /// Points kept per pillar, in cloud order (T).
+    /// Points kept per voxel, in cloud order (T).
     pub max_points_per_voxel: Option<usize>,
-    /// Pillars kept, in order of their first point.
+    /// Voxels kept, in order of their first point.
     pub max_voxels: Option<usize>,
 }
 
-/// Where the points of a cloud went. `received = out_of_range + in_pillars + over_point_cap + in_dropped_pillars`.
+/// Where the points of a cloud went. `received = out_of_range + in_voxels + over_point_cap + in_dropped_voxels`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct VoxelCounts {
     /// Points given to the voxeliser.
     pub received: usize,
     /// Points outside the grid.
     pub out_of_range: usize,
-    /// Points stored in pillars.
-    pub in_pillars: usize,
-    /// Points dropped because their pillar was full.
+    /// Points stored in voxels.
+    pub in_voxels: usize,
+    /// Points dropped because their voxel was full.
     pub over_point_cap: usize,
-    /// Points dropped because their pillar came after the last one kept.
-    pub in_dropped_pillars: usize,
-    /// Pillars kept (P).
-    pub pillars: usize,
-    /// Pillars dropped by the cap.
-    pub dropped_pillars: usize,
+    /// Points dropped because their voxel came after the last one kept.
+    pub in_dropped_voxels: usize,
+    /// Voxels kept (P).
+    pub voxels: usize,
+    /// Voxels dropped by the cap.
+    pub dropped_voxels: usize,
 }

@@ -11,9 +11,9 @@ mod teacher;
 use pivotal::model::expected_params;
 use pivotal::model::init::{HeadMultipliers, hash_weights, uniform};
 use pivotal::model::params::Weights;
-use pivotal::model::pillar_vfe::PaddedPillars;
+use pivotal::model::pillar_vfe::PaddedVoxels;
 use pivotal::model::spec::ModelSpec;
-use pivotal::voxel::{Pillarizer, pillarize_on_device};
+use pivotal::voxel::{Voxelizer, voxelize_on_device};
 use tch::{Device, Kind, Tensor};
 
 /// A built-in model over a few metres, so that a forward pass takes milliseconds.
@@ -28,7 +28,7 @@ fn weights(spec: &ModelSpec, seed: u64) -> Weights {
 }
 
 /// Made-up clouds in the pillars of a spec.
-fn pillars(spec: &ModelSpec, seeds: &[u64]) -> PaddedPillars {
+fn pillars(spec: &ModelSpec, seeds: &[u64]) -> PaddedVoxels {
     let clouds: Vec<_> = seeds
         .iter()
         .map(|seed| {
@@ -36,11 +36,11 @@ fn pillars(spec: &ModelSpec, seeds: &[u64]) -> PaddedPillars {
             for row in rows.chunks_exact_mut(5) {
                 (row[0], row[1], row[2]) = (row[0] * 5.0, row[1] * 7.5, row[2] * 1.5);
             }
-            let mut pillarizer = Pillarizer::new(spec.grid(), spec.caps());
-            pillarize_on_device(&mut pillarizer, &rows, 5, Device::Cpu).unwrap()
+            let mut voxelizer = Voxelizer::new(spec.grid(), spec.caps());
+            voxelize_on_device(&mut voxelizer, &rows, 5, Device::Cpu).unwrap()
         })
         .collect();
-    PaddedPillars::from_clouds(&clouds, spec.grid.max_points_per_voxel)
+    PaddedVoxels::from_clouds(&clouds, spec.grid.max_points_per_voxel)
 }
 
 fn largest(tensor: &Tensor) -> f64 {

@@ -556,7 +556,7 @@ const CONFIGURATION: [Case; 19] = [
         ERROR,
         "max_points_per_voxel = 1",
     ),
-    ("few pillars", |p| p.spec.grid.max_voxels = Some(500), "pillars-over-cap", ERROR, "max_voxels = 500"),
+    ("few pillars", |p| p.spec.grid.max_voxels = Some(500), "voxels-over-cap", ERROR, "max_voxels = 500"),
     (
         "a class by another name",
         |p| p.labels(|label| label.class = label.class.replace("Vehicle", "Car")),

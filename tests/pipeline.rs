@@ -5,12 +5,12 @@ use pivotal::model::init::{HeadMultipliers, hash_weights};
 use pivotal::model::layers::Mode;
 use pivotal::model::params::{Params, Weights};
 use pivotal::model::pillar_net::PillarNet;
-use pivotal::model::pillar_vfe::PaddedPillars;
+use pivotal::model::pillar_vfe::PaddedVoxels;
 use pivotal::model::spec::{BackboneSpec, ModelSpec, NetworkSpec};
 use pivotal::model::{expected_params, fused::FusedPillarNet};
 use pivotal::pipeline::{Pipeline, PipelineError, PipelineOptions, Precision, boxes_from_maps};
 use pivotal::time::Stamp;
-use pivotal::voxel::{Grid, Pillarizer, VoxelCaps, VoxelCounts, pillarize_by_sort, pillarize_on_device};
+use pivotal::voxel::{Grid, VoxelCaps, VoxelCounts, Voxelizer, voxelize_by_sort, voxelize_on_device};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
@@ -35,7 +35,7 @@ fn caps() -> impl Strategy<Value = VoxelCaps> {
 }
 
 fn conserved(counts: VoxelCounts) -> bool {
-    counts.received == counts.out_of_range + counts.in_pillars + counts.over_point_cap + counts.in_dropped_pillars
+    counts.received == counts.out_of_range + counts.in_voxels + counts.over_point_cap + counts.in_dropped_voxels
 }
 
 proptest! {
@@ -47,18 +47,18 @@ proptest! {
         caps in caps(),
     ) {
         let points: Vec<f32> = rows.iter().flat_map(|(x, y, z, i)| [*x, *y, *z, *i]).collect();
-        let mut pillarizer = Pillarizer::new(grid(), caps);
-        let plain = pillarizer.pillarize(&points, 4);
+        let mut voxelizer = Voxelizer::new(grid(), caps);
+        let plain = voxelizer.voxelize(&points, 4);
         prop_assert!(conserved(plain.counts), "{:?}", plain.counts);
-        prop_assert_eq!(plain.counts.in_pillars, plain.num_points.iter().sum::<i32>() as usize);
+        prop_assert_eq!(plain.counts.in_voxels, plain.num_points.iter().sum::<i32>() as usize);
 
-        let on_cpu = pillarize_on_device(&mut pillarizer, &points, 4, Device::Cpu).unwrap();
-        let by_sort = pillarize_by_sort(&grid(), caps, &Tensor::from_slice(&points).view([-1, 4])).unwrap();
+        let on_cpu = voxelize_on_device(&mut voxelizer, &points, 4, Device::Cpu).unwrap();
+        let by_sort = voxelize_by_sort(&grid(), caps, &Tensor::from_slice(&points).view([-1, 4])).unwrap();
         prop_assert_eq!(&on_cpu.counts, &plain.counts);
         prop_assert_eq!(&by_sort.counts, &plain.counts);
         prop_assert_eq!(&by_sort.points, &on_cpu.points);
         prop_assert_eq!(&by_sort.point_index, &on_cpu.point_index);
-        prop_assert_eq!(&by_sort.pillar_of_point, &on_cpu.pillar_of_point);
+        prop_assert_eq!(&by_sort.voxel_of_point, &on_cpu.voxel_of_point);
         prop_assert_eq!(&by_sort.coords, &on_cpu.coords);
         prop_assert_eq!(&by_sort.num_points, &on_cpu.num_points);
     }
@@ -71,7 +71,7 @@ proptest! {
         let dynamic = VoxelCaps { max_points_per_voxel: None, max_voxels: None };
         let contents = |rows: &[(f32, f32)]| {
             let points: Vec<f32> = rows.iter().flat_map(|(x, y)| [*x, *y, 0.0]).collect();
-            let pillars = Pillarizer::new(grid(), dynamic).pillarize(&points, 3);
+            let pillars = Voxelizer::new(grid(), dynamic).voxelize(&points, 3);
             let mut start = 0;
             let mut cells: Vec<_> = pillars.coords.iter().zip(&pillars.num_points).map(|(cell, n)| {
                 let range = start..start + *n as usize;
@@ -132,12 +132,12 @@ fn fused_network_equals_plain_network_for_every_built_in_spec_hard_capped_and_dy
             spec.grid.max_points_per_voxel = cap;
             let weights = weights(&spec);
             let pillars =
-                pillarize_on_device(&mut Pillarizer::new(spec.grid(), spec.caps()), &cloud.points, 5, Device::Cpu).unwrap();
+                voxelize_on_device(&mut Voxelizer::new(spec.grid(), spec.caps()), &cloud.points, 5, Device::Cpu).unwrap();
             let plain = PillarNet::new(&Params::load(&weights, Device::Cpu), &spec);
             let fused = FusedPillarNet::new(&plain, &spec.grid(), cap, Kind::Float);
             let features = fused.pillar_features(&pillars);
             let shared = fused.shared(&fused.backbone(&fused.scatter(&features, &pillars)));
-            let padded = PaddedPillars::from_clouds(&[pillars], cap);
+            let padded = PaddedVoxels::from_clouds(&[pillars], cap);
             let trace = plain.forward(&padded, Mode::Eval);
             let off = |ours: &Tensor, theirs: &Tensor| {
                 (ours - theirs).abs().max().double_value(&[]) / theirs.abs().max().double_value(&[])
@@ -164,9 +164,9 @@ fn process_equals_plain_network_and_repeats_itself() {
     let first = pipeline.process(&cloud).unwrap();
     assert!(!first.detections.is_empty(), "the test needs boxes to compare");
 
-    let pillars = pillarize_on_device(&mut Pillarizer::new(spec.grid(), spec.caps()), &cloud.points, 5, Device::Cpu).unwrap();
+    let pillars = voxelize_on_device(&mut Voxelizer::new(spec.grid(), spec.caps()), &cloud.points, 5, Device::Cpu).unwrap();
     let plain = PillarNet::new(&Params::load(&weights, Device::Cpu), &spec);
-    let trace = plain.forward(&PaddedPillars::from_clouds(&[pillars], spec.grid.max_points_per_voxel), Mode::Eval);
+    let trace = plain.forward(&PaddedVoxels::from_clouds(&[pillars], spec.grid.max_points_per_voxel), Mode::Eval);
     let boxes = boxes_from_maps(&trace.head, &spec).unwrap();
     assert_eq!(first.n_candidates, boxes.decoded.len());
     assert_eq!(first.detections.len(), boxes.kept.len());

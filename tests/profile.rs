@@ -7,12 +7,12 @@ use pivotal::model::init::{HeadMultipliers, hash_weights};
 use pivotal::model::layers::Mode;
 use pivotal::model::params::Params;
 use pivotal::model::pillar_net::{PillarNet, PillarNetTrace};
-use pivotal::model::pillar_vfe::PaddedPillars;
+use pivotal::model::pillar_vfe::PaddedVoxels;
 use pivotal::model::spec::ModelSpec;
 use pivotal::profile::{
     Accuracy, Cost, Group, Report, Workload, cost_performance, count, profile, read_report, synthetic_frames,
 };
-use pivotal::voxel::{Pillarizer, pillarize_on_device};
+use pivotal::voxel::{Voxelizer, voxelize_on_device};
 use tch::{Device, Tensor};
 
 use crate::pipeline::{rings, small_spec};
@@ -107,10 +107,10 @@ fn work_of_every_spec_is_that_of_a_real_forward_pass() {
         let mut spec = small_spec(name);
         spec.grid.max_points_per_voxel = Some(7);
         let weights = hash_weights(&expected_params(&spec), 7, &HeadMultipliers { hm_weight: 0.3 });
-        let pillars = pillarize_on_device(&mut Pillarizer::new(spec.grid(), spec.caps()), &cloud.points, 5, Device::Cpu).unwrap();
+        let pillars = voxelize_on_device(&mut Voxelizer::new(spec.grid(), spec.caps()), &cloud.points, 5, Device::Cpu).unwrap();
         let net = PillarNet::new(&Params::load(&weights, Device::Cpu), &spec);
-        let n_stored = pillars.counts.in_pillars as i64;
-        let trace = net.forward(&PaddedPillars::from_clouds(&[pillars], Some(7)), Mode::Eval);
+        let n_stored = pillars.counts.in_voxels as i64;
+        let trace = net.forward(&PaddedVoxels::from_clouds(&[pillars], Some(7)), Mode::Eval);
 
         let workload = Workload::measure(&spec, std::slice::from_ref(&cloud)).unwrap();
         let ours = count(&spec, &workload);
@@ -178,7 +178,7 @@ fn dynamic_voxelisation_has_no_slots_to_pad() {
     let mut spec = small_spec("cp-pillar-v0.64-xxs");
     spec.grid.max_points_per_voxel = None;
     let workload = Workload::measure(&spec, &[rings(3000)]).unwrap();
-    assert!(workload.points_in_pillars > 100.0 && workload.slots == workload.points_in_pillars);
+    assert!(workload.points_in_voxels > 100.0 && workload.slots == workload.points_in_voxels);
     assert_eq!(Workload::measure(&spec, &[]), None);
 }
 
@@ -190,8 +190,8 @@ fn synthetic_frames_are_the_same_every_time_and_fill_plausible_pillars() {
     // The paper's frames have 3498 and 9460 pillars at 0.64 m and 0.32 m.
     for (name, low, high) in [("cp-pillar-v0.64", 2000.0, 9000.0), ("cp-pillar", 5000.0, 25_000.0)] {
         let workload = Workload::measure(&ModelSpec::builtin(name).unwrap(), &clouds).unwrap();
-        assert!((low..high).contains(&workload.pillars), "{name}: {workload:?}");
-        assert!(workload.points_in_pillars < workload.points && workload.slots > workload.points_in_pillars);
+        assert!((low..high).contains(&workload.voxels), "{name}: {workload:?}");
+        assert!(workload.points_in_voxels < workload.points && workload.slots > workload.points_in_voxels);
     }
 }
 
@@ -276,7 +276,7 @@ fn latency_has_every_stage_and_its_circumstances() {
     let settings = LatencySettings { warm_up: 1, n_frames: 3 };
     let latency = time(&spec, &weights, &[rings(500), rings(900)], &options, settings).unwrap();
     let stages: Vec<_> = latency.stages.iter().map(|line| line.stage).collect();
-    assert_eq!(stages, ["voxelize", "vfe", "scatter", "backbone", "head", "postprocess", "total"]);
+    assert_eq!(stages, ["voxelize", "vfe", "backbone_3d", "scatter", "backbone", "head", "postprocess", "total"]);
     assert!(
         latency.stages.iter().all(|line| line.stats.n == 3 && line.stats.p50_ms > 0.0 && line.stats.p95_ms >= line.stats.p50_ms)
     );

@@ -8,10 +8,10 @@ use tch::{Device, TchError, Tensor};
 use super::SampleId;
 use super::prepare::{PrepareCounts, TrainingFrame};
 use crate::cloud::Feature;
-use crate::model::pillar_vfe::PaddedPillars;
+use crate::model::pillar_vfe::PaddedVoxels;
 use crate::model::spec::ModelSpec;
 use crate::train::targets::TrueBox;
-use crate::voxel::{Grid, Pillarizer, Pillars, VoxelCaps, VoxelCounts};
+use crate::voxel::{Grid, VoxelCaps, VoxelCounts, Voxelizer, Voxels};
 
 /// The frames of one step.
 #[derive(Debug)]
@@ -24,10 +24,10 @@ pub struct Batch {
     pub ids: Vec<SampleId>,
     /// Their objects (B).
     pub boxes: Vec<Vec<TrueBox>>,
-    /// Pillars of the student.
-    pub student: PaddedPillars,
-    /// Pillars of the teacher from the same points; `None` where it takes the student's.
-    pub teacher: Option<PaddedPillars>,
+    /// Voxels of the student.
+    pub student: PaddedVoxels,
+    /// Voxels of the teacher from the same points; `None` where it takes the student's.
+    pub teacher: Option<PaddedVoxels>,
     /// What was dropped on the way, frames that were replaced included.
     pub counts: BatchCounts,
     /// Frames that could not be read and were replaced or left out.
@@ -65,11 +65,11 @@ impl AddAssign<&Self> for BatchCounts {
 fn add_voxels(total: &mut VoxelCounts, other: &VoxelCounts) {
     total.received += other.received;
     total.out_of_range += other.out_of_range;
-    total.in_pillars += other.in_pillars;
+    total.in_voxels += other.in_voxels;
     total.over_point_cap += other.over_point_cap;
-    total.in_dropped_pillars += other.in_dropped_pillars;
-    total.pillars += other.pillars;
-    total.dropped_pillars += other.dropped_pillars;
+    total.in_dropped_voxels += other.in_dropped_voxels;
+    total.voxels += other.voxels;
+    total.dropped_voxels += other.dropped_voxels;
 }
 
 /// Cells and caps of one network.
@@ -83,7 +83,7 @@ pub struct Voxelization {
 
 /// How frames become pillars.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PillarPlan {
+pub struct VoxelPlan {
     /// Columns of the points (D).
     pub n_features: usize,
     /// For the student.
@@ -123,7 +123,7 @@ pub enum PlanError {
     },
 }
 
-impl PillarPlan {
+impl VoxelPlan {
     /// For a student, and a teacher on the student's range (sparsekd-spec section 5.2).
     ///
     /// # Errors
@@ -173,15 +173,15 @@ pub enum BatchError {
 #[derive(Debug)]
 pub struct BatchBuilder {
     n_features: usize,
-    student: Pillarizer,
-    teacher: Option<Pillarizer>,
+    student: Voxelizer,
+    teacher: Option<Voxelizer>,
 }
 
 impl BatchBuilder {
     /// For one plan.
-    pub fn new(plan: &PillarPlan) -> Self {
-        let pillarizer = |v: &Voxelization| Pillarizer::new(v.grid.clone(), v.caps);
-        Self { n_features: plan.n_features, student: pillarizer(&plan.student), teacher: plan.teacher.as_ref().map(pillarizer) }
+    pub fn new(plan: &VoxelPlan) -> Self {
+        let voxelizer = |v: &Voxelization| Voxelizer::new(v.grid.clone(), v.caps);
+        Self { n_features: plan.n_features, student: voxelizer(&plan.student), teacher: plan.teacher.as_ref().map(voxelizer) }
     }
 
     /// Lays the frames out for both networks, on the CPU. `counts` are those of their preparation.
@@ -192,7 +192,7 @@ impl BatchBuilder {
         let mut counts = BatchCounts { prepare: counts, ..Default::default() };
         let student = padded_pillars(&mut self.student, &frames, self.n_features, &mut counts.student)?;
         let teacher = match &mut self.teacher {
-            Some(pillarizer) => Some(padded_pillars(pillarizer, &frames, self.n_features, &mut counts.teacher)?),
+            Some(voxelizer) => Some(padded_pillars(voxelizer, &frames, self.n_features, &mut counts.teacher)?),
             None => None,
         };
         let (ids, boxes) = frames.into_iter().map(|frame| (frame.id, frame.boxes)).unzip();
@@ -212,9 +212,9 @@ impl Batch {
     }
 }
 
-fn pillars_to_device(pillars: &PaddedPillars, device: Device) -> Result<PaddedPillars, BatchError> {
-    let PaddedPillars { voxels, num_points, coords, batch_size, padding_takes_part } = pillars;
-    Ok(PaddedPillars {
+fn pillars_to_device(pillars: &PaddedVoxels, device: Device) -> Result<PaddedVoxels, BatchError> {
+    let PaddedVoxels { voxels, num_points, coords, batch_size, padding_takes_part } = pillars;
+    Ok(PaddedVoxels {
         voxels: voxels.f_to_device(device)?,
         num_points: num_points.f_to_device(device)?,
         coords: coords.f_to_device(device)?,
@@ -225,22 +225,22 @@ fn pillars_to_device(pillars: &PaddedPillars, device: Device) -> Result<PaddedPi
 
 /// The pillars of all frames in one padded tensor.
 ///
-/// Written in one pass over the points kept, where [`PaddedPillars::from_clouds`], which gives the same, copies them four times.
+/// Written in one pass over the points kept, where [`PaddedVoxels::from_clouds`], which gives the same, copies them four times.
 /// No libtorch operation runs here: each loader thread would start a pool of its own.
 fn padded_pillars(
-    pillarizer: &mut Pillarizer,
+    voxelizer: &mut Voxelizer,
     frames: &[TrainingFrame],
     n_features: usize,
     counts: &mut VoxelCounts,
-) -> Result<PaddedPillars, BatchError> {
-    let slots = pillarizer.caps().max_points_per_voxel;
-    let clouds: Vec<Pillars> = frames.iter().map(|frame| pillarizer.pillarize(&frame.points, n_features)).collect();
+) -> Result<PaddedVoxels, BatchError> {
+    let slots = voxelizer.caps().max_points_per_voxel;
+    let clouds: Vec<Voxels> = frames.iter().map(|frame| voxelizer.voxelize(&frame.points, n_features)).collect();
     let fullest = || clouds.iter().flat_map(|cloud| &cloud.num_points).max().map_or(1, |n| *n as usize);
     let slots_per_pillar = slots.unwrap_or_else(fullest).max(1);
-    let n_pillars: usize = clouds.iter().map(|cloud| cloud.coords.len()).sum();
+    let n_voxels: usize = clouds.iter().map(|cloud| cloud.coords.len()).sum();
 
-    let mut voxels = vec![0f32; n_pillars * slots_per_pillar * n_features];
-    let (mut num_points, mut coords) = (Vec::with_capacity(n_pillars), Vec::with_capacity(4 * n_pillars));
+    let mut voxels = vec![0f32; n_voxels * slots_per_pillar * n_features];
+    let (mut num_points, mut coords) = (Vec::with_capacity(n_voxels), Vec::with_capacity(4 * n_voxels));
     let mut pillars_out = voxels.chunks_exact_mut((slots_per_pillar * n_features).max(1));
     for (batch_idx, (cloud, frame)) in clouds.iter().zip(frames).enumerate() {
         add_voxels(counts, &cloud.counts);
@@ -253,8 +253,8 @@ fn padded_pillars(
             coords.extend([batch_idx as i64, i64::from(*z), i64::from(*y), i64::from(*x)]);
         }
     }
-    let p = n_pillars as i64;
-    Ok(PaddedPillars {
+    let p = n_voxels as i64;
+    Ok(PaddedVoxels {
         voxels: Tensor::f_from_slice(&voxels)?.f_view([p, slots_per_pillar as i64, n_features as i64])?,
         num_points: Tensor::f_from_slice(&num_points)?,
         coords: Tensor::f_from_slice(&coords)?.f_view([p, 4])?,

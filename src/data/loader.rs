@@ -14,7 +14,7 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use super::batch::{Batch, BatchBuilder, BatchError, PillarPlan, Unreadable};
+use super::batch::{Batch, BatchBuilder, BatchError, Unreadable, VoxelPlan};
 use super::prepare::{Preparation, PrepareCounts, TrainingFrame, Turn, prepare};
 use super::{SampleId, Source, chance};
 use crate::pipeline::panic_text;
@@ -224,7 +224,7 @@ struct Queue {
 struct Job {
     source: Arc<dyn Source>,
     preparation: Arc<Preparation>,
-    plan: PillarPlan,
+    plan: VoxelPlan,
     config: LoaderConfig,
     order: Order,
     n_frames: usize,
@@ -240,7 +240,7 @@ impl Loader {
     pub fn start(
         source: Arc<dyn Source>,
         preparation: Arc<Preparation>,
-        plan: PillarPlan,
+        plan: VoxelPlan,
         config: &LoaderConfig,
         order: Order,
         span: Span,

@@ -9,11 +9,11 @@ use crate::model::fused::FusedPillarNet;
 use crate::model::layers::Mode;
 use crate::model::params::{Params, Weights, differences};
 use crate::model::pillar_net::PillarNet;
-use crate::model::pillar_vfe::PaddedPillars;
+use crate::model::pillar_vfe::PaddedVoxels;
 use crate::model::spec::{ModelSpec, SpecError};
 use crate::pipeline::{PILLAR_STRIDE, Precision, guard};
 use crate::postprocess::{self, Detection, Peaks, PostprocessError};
-use crate::voxel::{Grid, PillarTensors, VoxelCounts};
+use crate::voxel::{Grid, VoxelCounts, VoxelTensors};
 
 /// What a teacher said about a batch. Nothing in it has a gradient.
 #[derive(Debug)]
@@ -158,14 +158,14 @@ impl Teacher {
     ///
     /// # Errors
     /// When libtorch fails, or the maps are not what the spec says.
-    pub fn output(&self, pillars: &PaddedPillars) -> Result<TeacherOutput, TeacherError> {
+    pub fn output(&self, pillars: &PaddedVoxels) -> Result<TeacherOutput, TeacherError> {
         guard(TeacherError::Network, || match &self.net {
             Net::Plain(net, kind) => self.of_plain(net, *kind, pillars),
             Net::Fused(net) => self.of_fused(net, pillars),
         })
     }
 
-    fn of_plain(&self, net: &PillarNet, kind: Kind, pillars: &PaddedPillars) -> Result<TeacherOutput, TeacherError> {
+    fn of_plain(&self, net: &PillarNet, kind: Kind, pillars: &PaddedVoxels) -> Result<TeacherOutput, TeacherError> {
         let HeadMaps { heat_map, regression, .. } = net.forward_fast(pillars, Mode::Train, kind);
         let [heat_map, regression] = [heat_map, regression].map(|map| map.contiguous());
         let mut boxes = Vec::new();
@@ -178,7 +178,7 @@ impl Teacher {
         Ok(TeacherOutput { heat_map, regression: self.options.regression.then_some(regression), boxes })
     }
 
-    fn of_fused(&self, net: &FusedPillarNet, pillars: &PaddedPillars) -> Result<TeacherOutput, TeacherError> {
+    fn of_fused(&self, net: &FusedPillarNet, pillars: &PaddedVoxels) -> Result<TeacherOutput, TeacherError> {
         let (mut heat_maps, mut regressions, mut boxes) = (Vec::new(), Vec::new(), Vec::new());
         for frame_idx in 0..pillars.batch_size {
             let pillars = frame_of(pillars, frame_idx);
@@ -204,20 +204,20 @@ impl Teacher {
 }
 
 /// One frame of a padded batch without its padding.
-fn frame_of(pillars: &PaddedPillars, frame_idx: i64) -> PillarTensors {
+fn frame_of(pillars: &PaddedVoxels, frame_idx: i64) -> VoxelTensors {
     let rows = pillars.coords.i((.., 0)).eq(frame_idx).nonzero().view([-1]);
     let num_points = pillars.num_points.index_select(0, &rows);
     let voxels = pillars.voxels.index_select(0, &rows); // [P, T, D]
-    let (n_pillars, slots, d) = voxels.size3().unwrap_or_default();
+    let (n_voxels, slots, d) = voxels.size3().unwrap_or_default();
     let slot = Tensor::arange(slots, (Kind::Int64, voxels.device())).view([1, -1]);
     let stored = slot.lt_tensor(&num_points.view([-1, 1])).view([-1]).nonzero().view([-1]);
     let n_points = stored.size()[0] as usize;
-    PillarTensors {
+    VoxelTensors {
         points: voxels.view([-1, d]).index_select(0, &stored),
         point_index: Tensor::arange(n_points as i64, (Kind::Int64, voxels.device())),
-        pillar_of_point: stored.divide_scalar_mode(slots.max(1), "floor"),
+        voxel_of_point: stored.divide_scalar_mode(slots.max(1), "floor"),
         coords: pillars.coords.index_select(0, &rows).i((.., 1..)),
         num_points,
-        counts: VoxelCounts { received: n_points, in_pillars: n_points, pillars: n_pillars as usize, ..VoxelCounts::default() },
+        counts: VoxelCounts { received: n_points, in_voxels: n_points, voxels: n_voxels as usize, ..VoxelCounts::default() },
     }
 }

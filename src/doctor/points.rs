@@ -1,7 +1,7 @@
 //! Where points and boxes lie against the model's range, and what its caps leave of them.
 
 use super::{Finding, Frames, Severity, Subject, percent, share};
-use crate::voxel::{Grid, Pillarizer, VoxelCounts};
+use crate::voxel::{Grid, VoxelCounts, Voxelizer};
 
 /// Shares of points or boxes outside of the range: more than the first is worth a warning, more than the second an error.
 const LOST_POINTS: [f64; 2] = [0.6, 0.95];
@@ -17,7 +17,7 @@ const OVER_PILLAR_CAP: [f64; 2] = [0.001, 0.05];
 /// Every check of this file; the spec keeps to its rules.
 pub fn check(subject: &Subject<'_>, frames: &Frames, findings: &mut Vec<Finding>) {
     let grid = subject.spec.grid();
-    let mut pillarizer = Pillarizer::new(grid.clone(), subject.spec.caps());
+    let mut voxelizer = Voxelizer::new(grid.clone(), subject.spec.caps());
     let mut totals = VoxelCounts::default();
     let mut n_beside = 0;
     let mut rows = Vec::new();
@@ -28,7 +28,7 @@ pub fn check(subject: &Subject<'_>, frames: &Frames, findings: &mut Vec<Finding>
             n_beside += usize::from(!within_plane(&grid, row[0], row[1]));
             rows.extend_from_slice(&row[..3]);
         }
-        add(&mut totals, pillarizer.pillarize(&rows, 3).counts);
+        add(&mut totals, voxelizer.voxelize(&rows, 3).counts);
     }
     of_points(&totals, n_beside, &grid, findings);
     of_boxes(subject, frames, &grid, findings);
@@ -43,11 +43,11 @@ fn within_plane(grid: &Grid, x: f32, y: f32) -> bool {
 fn add(totals: &mut VoxelCounts, counts: VoxelCounts) {
     totals.received += counts.received;
     totals.out_of_range += counts.out_of_range;
-    totals.in_pillars += counts.in_pillars;
+    totals.in_voxels += counts.in_voxels;
     totals.over_point_cap += counts.over_point_cap;
-    totals.in_dropped_pillars += counts.in_dropped_pillars;
-    totals.pillars += counts.pillars;
-    totals.dropped_pillars += counts.dropped_pillars;
+    totals.in_dropped_voxels += counts.in_dropped_voxels;
+    totals.voxels += counts.voxels;
+    totals.dropped_voxels += counts.dropped_voxels;
 }
 
 fn severity(share: f64, [warning, error]: [f64; 2]) -> Option<Severity> {
@@ -133,14 +133,14 @@ fn of_caps(subject: &Subject<'_>, totals: &VoxelCounts, findings: &mut Vec<Findi
         let advice = "raise grid.max_points_per_voxel, or leave it out for dynamic voxelisation".to_owned();
         findings.push(Finding::new(severity, "points-over-cap", measured, advice));
     }
-    let all = totals.pillars + totals.dropped_pillars;
-    if let Some(severity) = severity(share(totals.dropped_pillars, all), OVER_PILLAR_CAP) {
+    let all = totals.voxels + totals.dropped_voxels;
+    if let Some(severity) = severity(share(totals.dropped_voxels, all), OVER_PILLAR_CAP) {
         let measured = format!(
             "{} of the pillars are dropped (grid.max_voxels = {}): whole regions, the last ones in the order of the cloud, are not seen",
-            percent(totals.dropped_pillars, all),
+            percent(totals.dropped_voxels, all),
             subject.spec.grid.max_voxels.unwrap_or(usize::MAX)
         );
         let advice = "raise grid.max_voxels, or leave it out".to_owned();
-        findings.push(Finding::new(severity, "pillars-over-cap", measured, advice));
+        findings.push(Finding::new(severity, "voxels-over-cap", measured, advice));
     }
 }

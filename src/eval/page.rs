@@ -75,7 +75,7 @@ fn push_facts(body: &mut String, report: &EvalReport, origin: &Origin) {
         ("Weights", format!("<code>sha256 {}</code>", escape(&origin.weights_sha256))),
         ("Data", format!("<code>{}</code>, <code>sha256 {}</code>", escape(&report.data.source), escape(&report.data.sha256))),
         ("Frames", frames),
-        ("Points", format!("{}, of which the network saw {}", report.n_points, report.n_points_in_pillars)),
+        ("Points", format!("{}, of which the network saw {}", report.n_points, report.n_points_in_voxels)),
         ("Measured on", region),
         ("Command", format!("<code>{}</code>", escape(&origin.command))),
     ];

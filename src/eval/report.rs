@@ -51,7 +51,7 @@ pub struct EvalReport {
     /// Points of the evaluated frames.
     pub n_points: u64,
     /// Those the network saw.
-    pub n_points_in_pillars: u64,
+    pub n_points_in_voxels: u64,
     /// Labels by class of the model, in its order.
     #[serde(serialize_with = "as_map")]
     pub labels: Vec<(String, LabelCounts)>,

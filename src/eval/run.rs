@@ -153,7 +153,7 @@ struct Run<'a> {
     n_taken: u64,
     n_unlabelled: u64,
     n_points: u64,
-    n_points_in_pillars: u64,
+    n_points_in_voxels: u64,
     evaluated: Vec<Evaluated>,
     bad: Vec<BadFrame>,
     labels: Vec<LabelCounts>,
@@ -171,7 +171,7 @@ impl<'a> Run<'a> {
             n_taken: 0,
             n_unlabelled: 0,
             n_points: 0,
-            n_points_in_pillars: 0,
+            n_points_in_voxels: 0,
             evaluated: Vec::new(),
             bad: Vec::new(),
             labels: vec![LabelCounts::default(); n_classes],
@@ -220,7 +220,7 @@ impl<'a> Run<'a> {
         frame.check(index).map_err(|error| error.to_string())?;
 
         self.n_points += ready.n_points;
-        self.n_points_in_pillars += output.voxels.in_pillars as u64;
+        self.n_points_in_voxels += output.voxels.in_voxels as u64;
         self.n_boxes_outside_region += (n_found - detections.len()) as u64;
         detections.iter().for_each(|found| self.boxes[found.class_idx] += 1);
         for (sum, counts) in self.labels.iter_mut().zip(&ready.labels.by_class) {
@@ -261,7 +261,7 @@ impl<'a> Run<'a> {
             n_frames_without_labels: self.n_unlabelled,
             bad_frames: self.bad,
             n_points: self.n_points,
-            n_points_in_pillars: self.n_points_in_pillars,
+            n_points_in_voxels: self.n_points_in_voxels,
             labels: class_names.iter().cloned().zip(self.labels).collect(),
             labels_of_other_classes: self.labels_of_other_classes,
             boxes: class_names.iter().cloned().zip(self.boxes).collect(),

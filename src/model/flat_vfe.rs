@@ -7,7 +7,7 @@
 use tch::{IndexOp, Kind, Tensor, no_grad};
 
 use super::layers::Mode;
-use super::pillar_vfe::{PaddedPillars, PillarVfe, pillar_centers};
+use super::pillar_vfe::{PaddedVoxels, PillarVfe, pillar_centers};
 use super::segment::segment_argmax;
 
 /// The stored points of a batch of padded pillars.
@@ -18,7 +18,7 @@ struct FlatPillars {
     /// `[N, D + 6]`: input of the first layer.
     decorated: Tensor,
     /// `[N]` i64, ascending.
-    pillar_of_point: Tensor,
+    voxel_of_point: Tensor,
     /// `[P]` i64.
     num_points: Tensor,
     /// `[P, 1]` f32: padded slots of each pillar.
@@ -31,7 +31,7 @@ struct FlatPillars {
 
 impl PillarVfe {
     /// Pillar features `[P, C]` as [`PillarVfe::forward`] gives them.
-    pub fn forward_flat(&self, pillars: &PaddedPillars, mode: Mode) -> Tensor {
+    pub fn forward_flat(&self, pillars: &PaddedVoxels, mode: Mode) -> Tensor {
         let flat = no_grad(|| self.flatten(pillars));
         let (points, padded) = self.first_layer(&flat, mode); // [N, C / 2], [C / 2]
         let signs = Tensor::ones_like(&padded);
@@ -39,21 +39,21 @@ impl PillarVfe {
         self.second_layer(&flat, &points, &padded, &highest, mode)
     }
 
-    fn flatten(&self, pillars: &PaddedPillars) -> FlatPillars {
-        let PaddedPillars { voxels, num_points, coords, .. } = pillars;
+    fn flatten(&self, pillars: &PaddedVoxels) -> FlatPillars {
+        let PaddedVoxels { voxels, num_points, coords, .. } = pillars;
         let (p, t, d) = voxels.size3().unwrap_or((0, 0, 0));
         let slot = pillars.stored_slots().view([-1]).nonzero().view([-1]); // [N]
-        let pillar_of_point = slot.divide_scalar_mode(t.max(1), "floor");
+        let voxel_of_point = slot.divide_scalar_mode(t.max(1), "floor");
         let points = voxels.reshape([p * t, d]).index_select(0, &slot);
         let count = num_points.to_kind(Kind::Float).view([-1, 1]);
         let mean = voxels.i((.., .., ..3)).sum_dim_intlist([1].as_slice(), false, Kind::Float) / count.clamp_min(1.0);
         let origins = Tensor::cat(&[mean, pillar_centers(&self.grid, &coords.i((.., 1..)))], 1); // [P, 6]
         let xyz = points.i((.., ..3));
-        let offsets = Tensor::cat(&[&xyz, &xyz], 1) - origins.index_select(0, &pillar_of_point);
+        let offsets = Tensor::cat(&[&xyz, &xyz], 1) - origins.index_select(0, &voxel_of_point);
         let n_padded: Tensor = t as f64 - count;
         FlatPillars {
             decorated: Tensor::cat(&[points, offsets], 1),
-            pillar_of_point,
+            voxel_of_point,
             num_points: num_points.shallow_clone(),
             padding_counts: n_padded.gt(0.0).logical_and(&Tensor::from(pillars.padding_takes_part).to_device(voxels.device())),
             n_padded,
@@ -89,7 +89,7 @@ impl PillarVfe {
         let (of_point, of_highest) = (layer.linear.narrow(1, 0, c), layer.linear.narrow(1, c, c));
         let shared = highest.matmul(&of_highest.tr()); // [P, C']
         let padded = &shared + of_point.mv(padded); // [P, C']
-        let points = shared.index_select(0, &flat.pillar_of_point).addmm(points, &of_point.tr()); // [N, C']
+        let points = shared.index_select(0, &flat.voxel_of_point).addmm(points, &of_point.tr()); // [N, C']
         let (scale, shift) = match mode {
             Mode::Eval => layer.norm.scale_and_shift(),
             Mode::Train => {
@@ -121,7 +121,7 @@ impl FlatPillars {
     /// # Shapes
     /// - `points`: `[N, C]`; `padded`: `[P, C]` or `[1, C]`, before `f`; out: `[P, C]`
     fn maximum(&self, points: &Tensor, signs: &Tensor, padded: &Tensor, f: impl Fn(&Tensor) -> Tensor) -> Tensor {
-        let row = no_grad(|| segment_argmax(&points.detach(), &signs.detach(), &self.num_points, &self.pillar_of_point));
+        let row = no_grad(|| segment_argmax(&points.detach(), &signs.detach(), &self.num_points, &self.voxel_of_point));
         let highest = f(&points.gather(0, &row, false));
         highest.maximum(&f(padded)).where_self(&self.padding_counts, &highest)
     }

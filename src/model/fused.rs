@@ -18,7 +18,7 @@ use super::pillar_net::PillarNet;
 use super::pillar_vfe::PillarVfe;
 use super::segment::{decorate, segment_max};
 use super::winograd::{self, WinogradConv};
-use crate::voxel::{Grid, PillarTensors};
+use crate::voxel::{Grid, VoxelTensors};
 
 /// A convolution with its norm folded in, followed by ReLU.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl FusedPillarNet {
     ///
     /// # Shapes
     /// - out: `[P, C]` f32
-    pub fn pillar_features(&self, pillars: &PillarTensors) -> Tensor {
+    pub fn pillar_features(&self, pillars: &VoxelTensors) -> Tensor {
         let vfe = &self.vfe;
         let x = vfe.first.1.addmm(&decorate(pillars, &self.grid), &vfe.first.0).relu_(); // [N', C1]
         let has_padding = self.slots.map(|slots| pillars.num_points.lt(slots).unsqueeze(1));
@@ -118,7 +118,7 @@ impl FusedPillarNet {
     ///
     /// # Shapes
     /// - `features`: `[P, C]`; out: `[1, C, H, W]` channels-last
-    pub fn scatter(&self, features: &Tensor, pillars: &PillarTensors) -> Tensor {
+    pub fn scatter(&self, features: &Tensor, pillars: &VoxelTensors) -> Tensor {
         let (w, h) = (self.grid.shape[0] as i64, self.grid.shape[1] as i64);
         let cell = pillars.coords.i((.., 1)) * w + pillars.coords.i((.., 2));
         let c = features.size()[1];

@@ -9,7 +9,7 @@ use super::backbone::{Backbone, BackboneTrace};
 use super::center_head::{CenterHead, HeadMaps};
 use super::layers::{BatchNorm, Mode};
 use super::params::Params;
-use super::pillar_vfe::{PaddedPillars, PillarVfe, VfeTrace, scatter, scatter_channels_last};
+use super::pillar_vfe::{PaddedVoxels, PillarVfe, VfeTrace, scatter, scatter_channels_last};
 use super::spec::{ModelSpec, NetworkSpec};
 use crate::voxel::Grid;
 
@@ -53,7 +53,7 @@ impl PillarNet {
     }
 
     /// A batch of pillars through all layers.
-    pub fn forward(&self, pillars: &PaddedPillars, mode: Mode) -> PillarNetTrace {
+    pub fn forward(&self, pillars: &PaddedVoxels, mode: Mode) -> PillarNetTrace {
         let vfe = self.vfe.forward(pillars, mode);
         let spatial_features = scatter(&vfe.pillar_features, &pillars.coords, pillars.batch_size, &self.grid);
         let backbone = self.backbone.forward(&spatial_features, mode);
@@ -65,7 +65,7 @@ impl PillarNet {
     ///
     /// Pillar features are always f32. `kind` is the element type of the 2-D part, whose weights stay f32: `Float`, or `BFloat16`
     /// for processors and GPUs that multiply it faster. `shared` of the result is of that type.
-    pub fn forward_fast(&self, pillars: &PaddedPillars, mode: Mode, kind: Kind) -> HeadMaps {
+    pub fn forward_fast(&self, pillars: &PaddedVoxels, mode: Mode, kind: Kind) -> HeadMaps {
         let features = self.vfe.forward_flat(pillars, mode).to_kind(kind); // [P, C]
         let map = scatter_channels_last(&features, &pillars.coords, pillars.batch_size, &self.grid);
         let maps = self.head.forward(&self.backbone.forward(&map, mode).spatial_features_2d, mode);

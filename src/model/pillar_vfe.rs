@@ -4,7 +4,7 @@ use tch::{IndexOp, Kind, Tensor};
 
 use super::layers::{BACKBONE_NORM, BatchNorm, Mode};
 use super::params::Params;
-use crate::voxel::{Grid, PillarTensors};
+use crate::voxel::{Grid, VoxelTensors};
 
 /// Columns added to each point: offset to the mean of the pillar's points, offset to the pillar's centre.
 const ADDED_FEATURES: i64 = 6;
@@ -14,7 +14,7 @@ const ADDED_FEATURES: i64 = 6;
 /// # Shapes
 /// P counts the pillars of all clouds; T is the cap, or the fullest pillar's count in dynamic mode.
 #[derive(Debug)]
-pub struct PaddedPillars {
+pub struct PaddedVoxels {
     /// `[P, T, D]` f32.
     pub voxels: Tensor,
     /// `[P]` i64.
@@ -28,22 +28,22 @@ pub struct PaddedPillars {
     pub padding_takes_part: bool,
 }
 
-impl PaddedPillars {
+impl PaddedVoxels {
     /// Lays the pillars of several clouds out in one padded tensor.
-    pub fn from_clouds(clouds: &[PillarTensors], slots: Option<usize>) -> Self {
-        let fullest = |c: &PillarTensors| if c.n_pillars() == 0 { 0 } else { c.num_points.max().int64_value(&[]) };
+    pub fn from_clouds(clouds: &[VoxelTensors], slots: Option<usize>) -> Self {
+        let fullest = |c: &VoxelTensors| if c.n_voxels() == 0 { 0 } else { c.num_points.max().int64_value(&[]) };
         let t = slots.map_or_else(|| clouds.iter().map(fullest).max().unwrap_or(0).max(1), |cap| cap as i64);
-        let padded = |c: &PillarTensors| {
+        let padded = |c: &VoxelTensors| {
             let (_, d) = c.points.size2().unwrap_or((0, 0));
             let start = c.num_points.cumsum(0, Kind::Int64) - &c.num_points;
             let position = Tensor::arange(c.points.size()[0], (Kind::Int64, c.points.device()));
-            let slot = position - start.index_select(0, &c.pillar_of_point);
-            let row = &c.pillar_of_point * t + slot;
-            let flat = Tensor::zeros([c.n_pillars() * t, d], (Kind::Float, c.points.device()));
-            flat.index_copy(0, &row, &c.points).view([c.n_pillars(), t, d])
+            let slot = position - start.index_select(0, &c.voxel_of_point);
+            let row = &c.voxel_of_point * t + slot;
+            let flat = Tensor::zeros([c.n_voxels() * t, d], (Kind::Float, c.points.device()));
+            flat.index_copy(0, &row, &c.points).view([c.n_voxels(), t, d])
         };
-        let with_batch = |(batch_idx, c): (usize, &PillarTensors)| {
-            let batch = Tensor::full([c.n_pillars(), 1], batch_idx as i64, (Kind::Int64, c.coords.device()));
+        let with_batch = |(batch_idx, c): (usize, &VoxelTensors)| {
+            let batch = Tensor::full([c.n_voxels(), 1], batch_idx as i64, (Kind::Int64, c.coords.device()));
             Tensor::cat(&[batch, c.coords.shallow_clone()], 1)
         };
         Self {
@@ -107,7 +107,7 @@ impl PillarVfe {
 
     /// Padded slots take part in batch statistics and in the maximum, as in the reference: a padded slot enters the first layer
     /// as zeros and leaves it as ReLU(BN(0)).
-    pub fn forward(&self, pillars: &PaddedPillars, mode: Mode) -> VfeTrace {
+    pub fn forward(&self, pillars: &PaddedVoxels, mode: Mode) -> VfeTrace {
         let stored = pillars.stored_slots(); // [P, T, 1]
         let highest = |x: &Tensor| {
             // After a ReLU nothing is below zero, so zero leaves a slot out.
@@ -121,8 +121,8 @@ impl PillarVfe {
         VfeTrace { decorated, pfn0_out, pillar_features }
     }
 
-    fn decorate(&self, pillars: &PaddedPillars) -> Tensor {
-        let PaddedPillars { voxels, num_points, coords, .. } = pillars;
+    fn decorate(&self, pillars: &PaddedVoxels) -> Tensor {
+        let PaddedVoxels { voxels, num_points, coords, .. } = pillars;
         let xyz = voxels.i((.., .., ..3));
         let count = num_points.to_kind(Kind::Float).clamp_min(1.0).view([-1, 1, 1]);
         let mean = xyz.sum_dim_intlist([1].as_slice(), true, Kind::Float) / count;

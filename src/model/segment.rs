@@ -7,14 +7,14 @@
 use tch::{Device, IndexOp, Kind, Tensor};
 
 use super::pillar_vfe::pillar_centers;
-use crate::voxel::{Grid, PillarTensors};
+use crate::voxel::{Grid, VoxelTensors};
 
 /// The first PFN layer's input without padded slots: the points' columns, the offset to the mean of the pillar's points, the
 /// offset to the pillar's centre.
 ///
 /// # Shapes
 /// - out: `[N', D + 6]`
-pub fn decorate(pillars: &PillarTensors, grid: &Grid) -> Tensor {
+pub fn decorate(pillars: &VoxelTensors, grid: &Grid) -> Tensor {
     match pillars.points.device() {
         Device::Cpu => decorate_by_loop(pillars, grid),
         _ => decorate_by_scatter(pillars, grid),
@@ -25,7 +25,7 @@ pub fn decorate(pillars: &PillarTensors, grid: &Grid) -> Tensor {
 ///
 /// # Shapes
 /// - `values`: `[N', C]`; out: `[P, C]`
-pub fn segment_max(values: &Tensor, pillars: &PillarTensors) -> Tensor {
+pub fn segment_max(values: &Tensor, pillars: &VoxelTensors) -> Tensor {
     match values.device() {
         Device::Cpu => segment_max_by_loop(values, pillars),
         _ => segment_max_by_scatter(values, pillars),
@@ -35,16 +35,16 @@ pub fn segment_max(values: &Tensor, pillars: &PillarTensors) -> Tensor {
 /// The point of each pillar with the highest `signs` times value, channel by channel; the first of several.
 ///
 /// # Shapes
-/// - `values`: `[N', C]`; `signs`: `[C]`; `num_points`: `[P]` i64, none 0; `pillar_of_point`: `[N']` i64, ascending
+/// - `values`: `[N', C]`; `signs`: `[C]`; `num_points`: `[P]` i64, none 0; `voxel_of_point`: `[N']` i64, ascending
 /// - out: `[P, C]` i64, rows of `values`
-pub fn segment_argmax(values: &Tensor, signs: &Tensor, num_points: &Tensor, pillar_of_point: &Tensor) -> Tensor {
+pub fn segment_argmax(values: &Tensor, signs: &Tensor, num_points: &Tensor, voxel_of_point: &Tensor) -> Tensor {
     match values.device() {
         Device::Cpu => segment_argmax_by_loop(values, signs, num_points),
-        _ => segment_argmax_by_scatter(values, signs, num_points, pillar_of_point),
+        _ => segment_argmax_by_scatter(values, signs, num_points, voxel_of_point),
     }
 }
 
-fn decorate_by_loop(pillars: &PillarTensors, grid: &Grid) -> Tensor {
+fn decorate_by_loop(pillars: &VoxelTensors, grid: &Grid) -> Tensor {
     let centers = pillar_centers(grid, &pillars.coords);
     let (n, d) = (pillars.points.size()[0], pillars.points.size()[1] as usize);
     let mut out = Tensor::empty([n, d as i64 + 6], (Kind::Float, Device::Cpu));
@@ -74,19 +74,19 @@ fn decorate_by_loop(pillars: &PillarTensors, grid: &Grid) -> Tensor {
     out
 }
 
-fn decorate_by_scatter(pillars: &PillarTensors, grid: &Grid) -> Tensor {
+fn decorate_by_scatter(pillars: &VoxelTensors, grid: &Grid) -> Tensor {
     let xyz = pillars.points.i((.., ..3)).contiguous();
-    let sum = Tensor::zeros([pillars.n_pillars(), 3], (Kind::Float, xyz.device()));
-    let mean = sum.index_add(0, &pillars.pillar_of_point, &xyz) / pillars.num_points.to_kind(Kind::Float).unsqueeze(1);
-    let mean = mean.index_select(0, &pillars.pillar_of_point);
-    let center = pillar_centers(grid, &pillars.coords).index_select(0, &pillars.pillar_of_point);
+    let sum = Tensor::zeros([pillars.n_voxels(), 3], (Kind::Float, xyz.device()));
+    let mean = sum.index_add(0, &pillars.voxel_of_point, &xyz) / pillars.num_points.to_kind(Kind::Float).unsqueeze(1);
+    let mean = mean.index_select(0, &pillars.voxel_of_point);
+    let center = pillar_centers(grid, &pillars.coords).index_select(0, &pillars.voxel_of_point);
     Tensor::cat(&[pillars.points.shallow_clone(), &xyz - mean, xyz - center], 1)
 }
 
-fn segment_max_by_loop(values: &Tensor, pillars: &PillarTensors) -> Tensor {
+fn segment_max_by_loop(values: &Tensor, pillars: &VoxelTensors) -> Tensor {
     let c = values.size()[1] as usize;
     let values = values.contiguous();
-    let mut out = Tensor::empty([pillars.n_pillars(), c as i64], (Kind::Float, Device::Cpu));
+    let mut out = Tensor::empty([pillars.n_voxels(), c as i64], (Kind::Float, Device::Cpu));
     let (rows, counts) = (floats(&values), integers(&pillars.num_points));
     let mut point_idx = 0;
     for (count, highest) in counts.iter().zip(floats_mut(&mut out).chunks_exact_mut(c)) {
@@ -102,9 +102,9 @@ fn segment_max_by_loop(values: &Tensor, pillars: &PillarTensors) -> Tensor {
     out
 }
 
-fn segment_max_by_scatter(values: &Tensor, pillars: &PillarTensors) -> Tensor {
-    let lowest = Tensor::full([pillars.n_pillars(), values.size()[1]], f64::NEG_INFINITY, (values.kind(), values.device()));
-    let index = pillars.pillar_of_point.unsqueeze(1).expand_as(values);
+fn segment_max_by_scatter(values: &Tensor, pillars: &VoxelTensors) -> Tensor {
+    let lowest = Tensor::full([pillars.n_voxels(), values.size()[1]], f64::NEG_INFINITY, (values.kind(), values.device()));
+    let index = pillars.voxel_of_point.unsqueeze(1).expand_as(values);
     lowest.internal_scatter_reduce(0, &index, values, "amax", true)
 }
 
@@ -132,15 +132,15 @@ fn segment_argmax_by_loop(values: &Tensor, signs: &Tensor, num_points: &Tensor) 
     Tensor::from_slice(&out).view([counts.len() as i64, c as i64])
 }
 
-fn segment_argmax_by_scatter(values: &Tensor, signs: &Tensor, num_points: &Tensor, pillar_of_point: &Tensor) -> Tensor {
+fn segment_argmax_by_scatter(values: &Tensor, signs: &Tensor, num_points: &Tensor, voxel_of_point: &Tensor) -> Tensor {
     let values = values * signs;
     let (n, c) = (values.size()[0], values.size()[1]);
     let shape = [num_points.size()[0], c];
-    let index = pillar_of_point.unsqueeze(1).expand_as(&values);
+    let index = voxel_of_point.unsqueeze(1).expand_as(&values);
     let lowest = Tensor::full(shape, f64::NEG_INFINITY, (values.kind(), values.device()));
     let highest = lowest.internal_scatter_reduce(0, &index, &values, "amax", true);
     let row = Tensor::arange(n, (Kind::Int64, values.device())).unsqueeze(1).expand_as(&values);
-    let row = row.masked_fill(&values.ne_tensor(&highest.index_select(0, pillar_of_point)), n);
+    let row = row.masked_fill(&values.ne_tensor(&highest.index_select(0, voxel_of_point)), n);
     // Where a value is no number nothing equals the maximum; any point will carry it on.
     let last = Tensor::full(shape, n - 1, (Kind::Int64, values.device()));
     last.internal_scatter_reduce(0, &index, &row, "amin", true)
@@ -183,10 +183,10 @@ fn floats_mut(tensor: &mut Tensor) -> &mut [f32] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::voxel::{Pillarizer, VoxelCaps, pillarize_on_device};
+    use crate::voxel::{VoxelCaps, Voxelizer, voxelize_on_device};
 
     /// Points on a lattice that is no multiple of the cell, so that pillars hold different numbers of them.
-    fn pillars(grid: &Grid) -> PillarTensors {
+    fn pillars(grid: &Grid) -> VoxelTensors {
         let points: Vec<f32> = (0..500u16)
             .flat_map(|i| {
                 let t = f32::from(i);
@@ -194,7 +194,7 @@ mod tests {
             })
             .collect();
         let caps = VoxelCaps { max_points_per_voxel: Some(6), max_voxels: Some(60) };
-        pillarize_on_device(&mut Pillarizer::new(grid.clone(), caps), &points, 5, Device::Cpu).expect("cpu")
+        voxelize_on_device(&mut Voxelizer::new(grid.clone(), caps), &points, 5, Device::Cpu).expect("cpu")
     }
 
     #[test]
@@ -208,7 +208,7 @@ mod tests {
         let values = decorate_by_loop(&pillars, &grid).round(); // rounded, so that some are equal
         let signs = Tensor::from_slice(&[1f32, -1.0, 1.0, 1.0, -1.0, 1.0, 0.0, 1.0, 1.0, 1.0, -1.0]);
         let looped = segment_argmax_by_loop(&values, &signs, &pillars.num_points);
-        assert_eq!(looped, segment_argmax_by_scatter(&values, &signs, &pillars.num_points, &pillars.pillar_of_point));
+        assert_eq!(looped, segment_argmax_by_scatter(&values, &signs, &pillars.num_points, &pillars.voxel_of_point));
         let highest = (&values * &signs).gather(0, &looped, false);
         assert_eq!(highest, segment_max_by_loop(&(&values * &signs), &pillars));
     }

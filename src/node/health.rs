@@ -107,7 +107,7 @@ impl Window {
 
 /// Flags that deserve a warning; the others are only shown.
 const WARNING_FLAGS: [&str; 6] =
-    ["empty_cloud", "out_of_range", "point_cap", "pillar_cap", "non_finite_boxes", FrameReport::NOT_PUBLISHED];
+    ["empty_cloud", "out_of_range", "point_cap", "voxel_cap", "non_finite_boxes", FrameReport::NOT_PUBLISHED];
 
 impl Health {
     /// A node that has just been started.
@@ -315,7 +315,7 @@ mod tests {
             (&[processed(&[])], DiagnosticStatus::OK, "detecting"),
             (&[processed(&["time_jump_back"])], DiagnosticStatus::OK, "detecting"),
             (&[processed(&["empty_cloud"]), processed(&[])], DiagnosticStatus::WARN, "empty_cloud"),
-            (&[processed(&["pillar_cap", "point_cap"])], DiagnosticStatus::WARN, "point_cap, pillar_cap"),
+            (&[processed(&["voxel_cap", "point_cap"])], DiagnosticStatus::WARN, "point_cap, voxel_cap"),
             (&[failed(), processed(&[])], DiagnosticStatus::ERROR, "1 of 2 clouds failed: no field x"),
             (&[FrameEvent::Skipped], DiagnosticStatus::OK, "idle: nobody subscribes"),
             (&[FrameEvent::Skipped, processed(&[])], DiagnosticStatus::OK, "detecting"),

@@ -119,11 +119,11 @@ pub fn report_to_msg(header: &Header, output: &FrameOutput, facts: FrameFacts) -
         points_received: count(facts.points_received),
         points_non_finite: count(facts.points_non_finite),
         points_out_of_range: count(voxels.out_of_range),
-        points_in_pillars: count(voxels.in_pillars),
+        points_in_voxels: count(voxels.in_voxels),
         points_over_cap: count(voxels.over_point_cap),
-        points_in_dropped_pillars: count(voxels.in_dropped_pillars),
-        pillars: count(voxels.pillars),
-        pillars_dropped: count(voxels.dropped_pillars),
+        points_in_dropped_voxels: count(voxels.in_dropped_voxels),
+        voxels: count(voxels.voxels),
+        voxels_dropped: count(voxels.dropped_voxels),
         candidates: count(output.n_candidates),
         detections: count(facts.n_published),
         clouds_overwritten: facts.clouds_overwritten,
@@ -131,6 +131,7 @@ pub fn report_to_msg(header: &Header, output: &FrameOutput, facts: FrameFacts) -
         decode_ms: facts.decode_ms,
         voxelize_ms: times.voxelize_ms,
         vfe_ms: times.vfe_ms,
+        backbone_3d_ms: times.backbone_3d_ms,
         scatter_ms: times.scatter_ms,
         backbone_ms: times.backbone_ms,
         head_ms: times.head_ms,
@@ -162,7 +163,7 @@ pub fn jumped_back(last_stamp: &mut Option<Stamp>, stamp: Stamp) -> bool {
 }
 
 /// What is unusual about a frame: `empty_cloud` (no finite point), `out_of_range` (finite points, none in the grid),
-/// `point_cap` and `pillar_cap` (points were dropped by a cap), `non_finite_boxes` (boxes were dropped as not finite),
+/// `point_cap` and `voxel_cap` (points were dropped by a cap), `non_finite_boxes` (boxes were dropped as not finite),
 /// `column_filled` (the decoder filled a column the cloud lacks), and [`TIME_JUMP_BACK`] if `jumped_back`.
 pub fn frame_flags(output: &FrameOutput, decoded: &DecodeReport, jumped_back: bool) -> Vec<String> {
     let voxels = &output.voxels;
@@ -170,7 +171,7 @@ pub fn frame_flags(output: &FrameOutput, decoded: &DecodeReport, jumped_back: bo
         (voxels.received == 0, "empty_cloud"),
         (voxels.received > 0 && voxels.out_of_range == voxels.received, "out_of_range"),
         (voxels.over_point_cap > 0, "point_cap"),
-        (voxels.dropped_pillars > 0, "pillar_cap"),
+        (voxels.dropped_voxels > 0, "voxel_cap"),
         (output.n_non_finite_boxes > 0, "non_finite_boxes"),
         (!decoded.filled.is_empty(), "column_filled"),
         (jumped_back, TIME_JUMP_BACK),
@@ -289,11 +290,11 @@ mod tests {
         let voxels = VoxelCounts {
             received: 90,
             out_of_range: 10,
-            in_pillars: 60,
+            in_voxels: 60,
             over_point_cap: 15,
-            in_dropped_pillars: 5,
-            pillars: 7,
-            dropped_pillars: 1,
+            in_dropped_voxels: 5,
+            voxels: 7,
+            dropped_voxels: 1,
         };
         let output = frame_output(voxels);
         let facts = FrameFacts {
@@ -306,13 +307,13 @@ mod tests {
         let report = report_to_msg(&header(), &output, facts);
         let placed = report.points_non_finite
             + report.points_out_of_range
-            + report.points_in_pillars
+            + report.points_in_voxels
             + report.points_over_cap
-            + report.points_in_dropped_pillars;
+            + report.points_in_dropped_voxels;
         assert_eq!(report.points_received, placed);
-        assert_eq!((report.pillars, report.pillars_dropped, report.candidates, report.detections), (7, 1, 9, 2));
+        assert_eq!((report.voxels, report.voxels_dropped, report.candidates, report.detections), (7, 1, 9, 2));
         assert_eq!((report.voxelize_ms, report.vfe_ms, report.head_ms), (1.0, 2.0, 3.0));
-        assert_eq!(report.flags, ["point_cap", "pillar_cap"]);
+        assert_eq!(report.flags, ["point_cap", "voxel_cap"]);
     }
 
     #[test]
@@ -321,7 +322,7 @@ mod tests {
         assert_eq!(flags(VoxelCounts::default()), ["empty_cloud"]);
         let far = VoxelCounts { received: 3, out_of_range: 3, ..VoxelCounts::default() };
         assert_eq!(flags(far), ["out_of_range"]);
-        let usual = VoxelCounts { received: 3, in_pillars: 3, pillars: 1, ..VoxelCounts::default() };
+        let usual = VoxelCounts { received: 3, in_voxels: 3, voxels: 1, ..VoxelCounts::default() };
         assert!(flags(usual).is_empty());
     }
 

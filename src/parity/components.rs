@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 use super::compare::{Limit, compare, exact};
 use super::golden::{Companion, Golden};
 use super::{Case, ParityError, boxes, losses};
-use crate::voxel::{Grid, Pillarizer, Pillars, VoxelCaps, pillarize_by_sort};
+use crate::voxel::{Grid, VoxelCaps, Voxelizer, Voxels, voxelize_by_sort};
 
 pub fn run(path: &Path, case: &mut Case) -> Result<(), ParityError> {
     let golden = Golden::read(path)?;
@@ -47,9 +47,9 @@ fn voxelize(golden: &Golden, companion: &Companion, case: &mut Case) -> Result<(
             let ours: Vec<i32> = rows.chunks_exact(d as usize).map(|row| i32::from(inside(row))).collect();
             case.stages.push(compare(&format!("{run}/kept_by_range_mask"), &Tensor::from_slice(&ours), mask, Limit::Exact));
         }
-        let pillars = Pillarizer::new(grid.clone(), caps).pillarize(&rows, d as usize);
+        let pillars = Voxelizer::new(grid.clone(), caps).voxelize(&rows, d as usize);
         compare_pillars(golden, &run, &pillars, case)?;
-        let sorted = pillarize_by_sort(&grid, caps, points)?;
+        let sorted = voxelize_by_sort(&grid, caps, points)?;
         for (name, ours) in
             [("coords_zyx", &sorted.coords), ("num_points", &sorted.num_points), ("point_index", &sorted.point_index)]
         {
@@ -60,7 +60,7 @@ fn voxelize(golden: &Golden, companion: &Companion, case: &mut Case) -> Result<(
     Ok(())
 }
 
-fn compare_pillars(golden: &Golden, run: &str, pillars: &Pillars, case: &mut Case) -> Result<(), ParityError> {
+fn compare_pillars(golden: &Golden, run: &str, pillars: &Voxels, case: &mut Case) -> Result<(), ParityError> {
     let coords = Tensor::from_slice(pillars.coords.as_flattened()).view([-1, 3]);
     let num_points = Tensor::from_slice(&pillars.num_points);
     let point_index = Tensor::from_slice(&pillars.point_index);

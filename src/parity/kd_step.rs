@@ -18,13 +18,13 @@ use crate::model::init::{HeadMultipliers, hash_weights};
 use crate::model::layers::Mode;
 use crate::model::params::{Params, Weights};
 use crate::model::pillar_net::PillarNet;
-use crate::model::pillar_vfe::PaddedPillars;
+use crate::model::pillar_vfe::PaddedVoxels;
 use crate::model::spec::ModelSpec;
 use crate::pipeline::Precision;
 use crate::postprocess::Detection;
 use crate::train::loss::{DetectionLoss, LossWeights, detection_loss, probabilities};
 use crate::train::targets::{TargetSettings, draw_targets};
-use crate::voxel::{Pillarizer, pillarize_on_device};
+use crate::voxel::{Voxelizer, voxelize_on_device};
 
 /// Of maps after a forward pass with batch statistics.
 const MAPS: Limit = Limit::OfMax(1e-3);
@@ -112,25 +112,25 @@ fn released_scores(student: &str) -> Option<Vec<f64>> {
 }
 
 /// The golden clouds in the pillars of a spec.
-fn pillars(golden: &Golden, spec: &ModelSpec, case: &mut Case) -> Result<PaddedPillars, ParityError> {
+fn pillars(golden: &Golden, spec: &ModelSpec, case: &mut Case) -> Result<PaddedVoxels, ParityError> {
     let mut clouds = Vec::new();
     while let Some(points) = golden.find(&format!("in/points.{}", clouds.len())) {
         let (_, d) = points.size2()?;
         let rows = Vec::<f32>::try_from(points.reshape([-1]))?;
-        clouds.push(pillarize_on_device(&mut Pillarizer::new(spec.grid(), spec.caps()), &rows, d as usize, Device::Cpu)?);
+        clouds.push(voxelize_on_device(&mut Voxelizer::new(spec.grid(), spec.caps()), &rows, d as usize, Device::Cpu)?);
     }
     if clouds.is_empty() {
         return Err(golden.content_error("in/points.0", "is missing"));
     }
     if let Some(counts) = golden.find("aux/num_voxels") {
-        let n_pillars: i64 = clouds.iter().map(|cloud| cloud.n_pillars()).sum();
+        let n_voxels: i64 = clouds.iter().map(|cloud| cloud.n_voxels()).sum();
         let counts = Vec::<i64>::try_from(counts)?;
         case.stages.push(StageResult {
-            within: counts.contains(&n_pillars),
-            ..exact(&format!("aux/num_voxels of {}", spec.name), &n_pillars, &n_pillars)
+            within: counts.contains(&n_voxels),
+            ..exact(&format!("aux/num_voxels of {}", spec.name), &n_voxels, &n_voxels)
         });
     }
-    Ok(PaddedPillars::from_clouds(&clouds, spec.grid.max_points_per_voxel))
+    Ok(PaddedVoxels::from_clouds(&clouds, spec.grid.max_points_per_voxel))
 }
 
 fn map_stages(golden: &Golden, who: &str, heat_map: &Tensor, regression: &Tensor, case: &mut Case) -> Result<(), ParityError> {

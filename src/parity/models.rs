@@ -14,12 +14,12 @@ use crate::model::init::{HeadMultipliers, hash_weights};
 use crate::model::layers::Mode;
 use crate::model::params::{ParamDecl, Params, Weights};
 use crate::model::pillar_net::{PillarNet, PillarNetTrace};
-use crate::model::pillar_vfe::PaddedPillars;
+use crate::model::pillar_vfe::PaddedVoxels;
 use crate::model::spec::ModelSpec;
 use crate::pipeline::{Boxes, boxes_from_maps, boxes_from_peaks};
 use crate::postprocess::{self, Detection};
 use crate::train::optim::trainable;
-use crate::voxel::{PillarTensors, Pillarizer, pillarize_by_sort, pillarize_on_device};
+use crate::voxel::{VoxelTensors, Voxelizer, voxelize_by_sort, voxelize_on_device};
 
 /// Of `eval` features.
 const FEATURES: Limit = Limit::OfMax(3e-5);
@@ -56,7 +56,7 @@ pub fn run(path: &Path, case: &mut Case) -> Result<(), ParityError> {
 
     let clouds = voxels(&golden, &spec, case)?;
     let net = PillarNet::new(&Params::load(&weights, Device::Cpu), &spec);
-    let padded = PaddedPillars::from_clouds(&clouds, spec.grid.max_points_per_voxel);
+    let padded = PaddedVoxels::from_clouds(&clouds, spec.grid.max_points_per_voxel);
     let trace = net.forward(&padded, Mode::Eval);
     eval_stages(&golden, &trace, case)?;
     for batch_idx in 0..clouds.len() {
@@ -91,23 +91,23 @@ pub fn run(path: &Path, case: &mut Case) -> Result<(), ParityError> {
 }
 
 /// Both voxelisers on every cloud of the batch.
-fn voxels(golden: &Golden, spec: &ModelSpec, case: &mut Case) -> Result<Vec<PillarTensors>, ParityError> {
+fn voxels(golden: &Golden, spec: &ModelSpec, case: &mut Case) -> Result<Vec<VoxelTensors>, ParityError> {
     let mut clouds = Vec::new();
     while let Some(points) = golden.find(&format!("input/points.{}", clouds.len())) {
         let (_, d) = points.size2()?;
         let rows = Vec::<f32>::try_from(points.view([-1]))?;
-        let mut pillarizer = Pillarizer::new(spec.grid(), spec.caps());
-        clouds.push((pillarize_on_device(&mut pillarizer, &rows, d as usize, Device::Cpu)?, points));
+        let mut voxelizer = Voxelizer::new(spec.grid(), spec.caps());
+        clouds.push((voxelize_on_device(&mut voxelizer, &rows, d as usize, Device::Cpu)?, points));
     }
     if clouds.is_empty() {
         return Err(golden.content_error("input/points.0", "is missing"));
     }
     let sorted: Result<Vec<_>, _> =
-        clouds.iter().map(|(_, points)| pillarize_by_sort(&spec.grid(), spec.caps(), points)).collect();
+        clouds.iter().map(|(_, points)| voxelize_by_sort(&spec.grid(), spec.caps(), points)).collect();
     let plain: Vec<_> = clouds.into_iter().map(|(pillars, _)| pillars).collect();
     for (suffix, clouds) in [("", &plain), (" by sort", &sorted?)] {
-        let cat = |part: &dyn Fn(&PillarTensors) -> Tensor| Tensor::cat(&clouds.iter().map(part).collect::<Vec<_>>(), 0);
-        let coords = PaddedPillars::from_clouds(clouds, spec.grid.max_points_per_voxel).coords;
+        let cat = |part: &dyn Fn(&VoxelTensors) -> Tensor| Tensor::cat(&clouds.iter().map(part).collect::<Vec<_>>(), 0);
+        let coords = PaddedVoxels::from_clouds(clouds, spec.grid.max_points_per_voxel).coords;
         let num_points = cat(&|c| c.num_points.shallow_clone());
         let point_index = cat(&|c| c.point_index.shallow_clone());
         for (name, ours) in [("coords", coords), ("num_points", num_points), ("point_index", point_index)] {
@@ -159,7 +159,7 @@ fn fused_stages(
     golden: &Golden,
     net: &PillarNet,
     spec: &ModelSpec,
-    clouds: &[PillarTensors],
+    clouds: &[VoxelTensors],
     case: &mut Case,
 ) -> Result<(), ParityError> {
     let fused = FusedPillarNet::new(net, &spec.grid(), spec.grid.max_points_per_voxel, Kind::Float);

@@ -11,12 +11,12 @@ use crate::model::init::{HeadMultipliers, hash_weights};
 use crate::model::layers::Mode;
 use crate::model::params::Params;
 use crate::model::pillar_net::PillarNet;
-use crate::model::pillar_vfe::PaddedPillars;
+use crate::model::pillar_vfe::PaddedVoxels;
 use crate::model::spec::ModelSpec;
 use crate::train::loss::{LossWeights, detection_loss, probabilities};
 use crate::train::optim::{Adam, AdamSettings, trainable};
 use crate::train::schedule::{OneCycle, ScheduleSettings};
-use crate::voxel::{Pillarizer, pillarize_on_device};
+use crate::voxel::{Voxelizer, voxelize_on_device};
 
 /// What the golden tables say of a step, in this order.
 const COLUMNS: [&str; 6] = ["loss", "hm_loss", "loc_loss", "grad_norm_before_clip", "lr", "momentum"];
@@ -74,17 +74,17 @@ pub fn run(path: &Path, case: &mut Case) -> Result<(), ParityError> {
     Ok(())
 }
 
-fn batch(golden: &Golden, spec: &ModelSpec) -> Result<PaddedPillars, ParityError> {
+fn batch(golden: &Golden, spec: &ModelSpec) -> Result<PaddedVoxels, ParityError> {
     let mut clouds = Vec::new();
     while let Some(points) = golden.find(&format!("in/points.{}", clouds.len())) {
         let (_, d) = points.size2()?;
         let rows = Vec::<f32>::try_from(points.reshape([-1]))?;
-        clouds.push(pillarize_on_device(&mut Pillarizer::new(spec.grid(), spec.caps()), &rows, d as usize, Device::Cpu)?);
+        clouds.push(voxelize_on_device(&mut Voxelizer::new(spec.grid(), spec.caps()), &rows, d as usize, Device::Cpu)?);
     }
     if clouds.is_empty() {
         return Err(golden.content_error("in/points.0", "is missing"));
     }
-    Ok(PaddedPillars::from_clouds(&clouds, spec.grid.max_points_per_voxel))
+    Ok(PaddedVoxels::from_clouds(&clouds, spec.grid.max_points_per_voxel))
 }
 
 fn stages(ours: &Tensor, golden: &Tensor, case: &mut Case) {

@@ -107,7 +107,7 @@ pub fn cost(layer: &Layer, workload: &Workload, counting: Counting) -> Cost {
     let places = match (layer.places, counting) {
         (Places::Cells(n_cells), _) => n_cells as f64,
         (Places::Points, Counting::Paper) => workload.slots,
-        (Places::Points, Counting::Actual) => workload.points_in_pillars,
+        (Places::Points, Counting::Actual) => workload.points_in_voxels,
     };
     let kernel = match (layer.operation, counting) {
         (Operation::Linear, _) | (Operation::Transposed { .. }, Counting::Actual) => 1,

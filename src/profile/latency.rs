@@ -34,7 +34,7 @@ pub struct Latency {
 /// One stage.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StageLatency {
-    /// `voxelize`, `vfe`, `scatter`, `backbone`, `head`, `postprocess` or `total`.
+    /// `voxelize`, `vfe`, `backbone_3d`, `scatter`, `backbone`, `head`, `postprocess` or `total`.
     pub stage: &'static str,
     /// Over the timed frames.
     #[serde(flatten)]
@@ -43,9 +43,10 @@ pub struct StageLatency {
 
 type TimeOf = fn(&StageTimes) -> f64;
 
-const STAGES: [(&str, TimeOf); 7] = [
+const STAGES: [(&str, TimeOf); 8] = [
     ("voxelize", |times| times.voxelize_ms),
     ("vfe", |times| times.vfe_ms),
+    ("backbone_3d", |times| times.backbone_3d_ms),
     ("scatter", |times| times.scatter_ms),
     ("backbone", |times| times.backbone_ms),
     ("head", |times| times.head_ms),

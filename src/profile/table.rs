@@ -37,7 +37,7 @@ fn overview(text: &mut String, models: &[ModelProfile]) {
                 model.model.clone(),
                 format!("{} x {}", model.grid[0], model.grid[1]),
                 format!("{:.3}", cost.params as f64 * 1e-6),
-                format!("{:.0}", model.workload.pillars),
+                format!("{:.0}", model.workload.voxels),
                 giga(cost.paper),
                 mega(cost.paper),
                 giga(cost.actual),

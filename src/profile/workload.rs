@@ -1,10 +1,10 @@
-//! How much of a network's input depends on the cloud: pillars and the points in them.
+//! How much of a network's input depends on the cloud: voxels and the points in them.
 
 use serde::Serialize;
 
 use crate::cloud::PointCloud;
 use crate::model::spec::ModelSpec;
-use crate::voxel::Pillarizer;
+use crate::voxel::Voxelizer;
 
 /// Means over the frames that were looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -13,34 +13,34 @@ pub struct Workload {
     pub n_frames: usize,
     /// Points of a cloud.
     pub points: f64,
-    /// Points stored in pillars.
-    pub points_in_pillars: f64,
+    /// Points stored in voxels.
+    pub points_in_voxels: f64,
     /// Pillars.
-    pub pillars: f64,
-    /// Places for points in the reference's padded tensor: pillars times the cap. Dynamic voxelisation pads nothing.
+    pub voxels: f64,
+    /// Places for points in the reference's padded tensor: voxels times the cap. Dynamic voxelisation pads nothing.
     pub slots: f64,
 }
 
 impl Workload {
-    /// For a number of pillars that somebody else measured; every slot is taken to hold a point.
-    pub fn given(spec: &ModelSpec, pillars: f64) -> Self {
-        let slots = pillars * spec.grid.max_points_per_voxel.unwrap_or(1) as f64;
-        Self { n_frames: 0, points: slots, points_in_pillars: slots, pillars, slots }
+    /// For a number of voxels that somebody else measured; every slot is taken to hold a point.
+    pub fn given(spec: &ModelSpec, voxels: f64) -> Self {
+        let slots = voxels * spec.grid.max_points_per_voxel.unwrap_or(1) as f64;
+        Self { n_frames: 0, points: slots, points_in_voxels: slots, voxels, slots }
     }
 
     /// Voxelises the clouds with the grid and caps of a spec; `None` without a cloud.
     pub fn measure(spec: &ModelSpec, clouds: &[PointCloud]) -> Option<Self> {
-        let mut pillarizer = Pillarizer::new(spec.grid(), spec.caps());
+        let mut voxelizer = Voxelizer::new(spec.grid(), spec.caps());
         let mut sums = [0; 4];
         for cloud in clouds {
-            let counts = pillarizer.pillarize(&cloud.points, cloud.features.len().max(1)).counts;
-            let slots = spec.grid.max_points_per_voxel.map_or(counts.in_pillars, |cap| counts.pillars * cap);
-            for (sum, n) in sums.iter_mut().zip([counts.received, counts.in_pillars, counts.pillars, slots]) {
+            let counts = voxelizer.voxelize(&cloud.points, cloud.features.len().max(1)).counts;
+            let slots = spec.grid.max_points_per_voxel.map_or(counts.in_voxels, |cap| counts.voxels * cap);
+            for (sum, n) in sums.iter_mut().zip([counts.received, counts.in_voxels, counts.voxels, slots]) {
                 *sum += n;
             }
         }
         let n_frames = clouds.len();
-        let [points, points_in_pillars, pillars, slots] = sums.map(|sum| sum as f64 / n_frames as f64);
-        (n_frames > 0).then_some(Self { n_frames, points, points_in_pillars, pillars, slots })
+        let [points, points_in_voxels, voxels, slots] = sums.map(|sum| sum as f64 / n_frames as f64);
+        (n_frames > 0).then_some(Self { n_frames, points, points_in_voxels, voxels, slots })
     }
 }

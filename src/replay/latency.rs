@@ -39,11 +39,12 @@ pub struct LatencyStats {
 /// Picks one time of a frame, in milliseconds.
 pub type TimeOf = fn(&FrameTimes) -> f64;
 
-/// The lines of the latency table; the seven before `total` make it up, the ones after it lie outside of it.
-pub const STAGES: [(&str, TimeOf); 11] = [
+/// The lines of the latency table; the eight before `total` make it up, the ones after it lie outside of it.
+pub const STAGES: [(&str, TimeOf); 12] = [
     ("decode", |times| times.decode_ms),
     ("voxelize", |times| times.stages.voxelize_ms),
     ("vfe", |times| times.stages.vfe_ms),
+    ("backbone_3d", |times| times.stages.backbone_3d_ms),
     ("scatter", |times| times.stages.scatter_ms),
     ("backbone", |times| times.stages.backbone_ms),
     ("head", |times| times.stages.head_ms),

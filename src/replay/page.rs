@@ -33,9 +33,9 @@ pub struct FrameCounts {
     /// Points in the message.
     pub points: usize,
     /// Points the network saw.
-    pub in_pillars: usize,
+    pub in_voxels: usize,
     /// Pillars kept.
-    pub pillars: usize,
+    pub voxels: usize,
     /// Boxes.
     pub boxes: usize,
     /// Score of the best box.
@@ -241,8 +241,8 @@ fn push_frames(body: &mut String, rows: &[FrameRow]) {
                 body,
                 "<td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td class=\"name\">{}</td></tr>",
                 counts.points,
-                counts.in_pillars,
-                counts.pillars,
+                counts.in_voxels,
+                counts.voxels,
                 counts.boxes,
                 counts.best_score.map_or_else(|| "-".to_owned(), |score| format!("{score:.2}")),
                 escape(&counts.flags.join(" "))

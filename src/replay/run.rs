@@ -221,8 +221,8 @@ impl<'a> Replay<'a> {
         self.frame_id.clone_from(&header.frame_id);
         let counts = FrameCounts {
             points: decoded.received,
-            in_pillars: output.voxels.in_pillars,
-            pillars: output.voxels.pillars,
+            in_voxels: output.voxels.in_voxels,
+            voxels: output.voxels.voxels,
             boxes: output.detections.len(),
             best_score: output.detections.first().map(|detection| detection.score),
             flags: flags.clone(),

@@ -12,7 +12,7 @@ use super::fresh::fresh_weights;
 use super::revision::code_revision;
 use super::run::RunRecord;
 use super::teaching::Teaching;
-use crate::data::batch::PillarPlan;
+use crate::data::batch::VoxelPlan;
 use crate::data::loader::{Loader, Order, Span};
 use crate::data::prepare::{Augmenter, ClassMap, Preparation};
 use crate::data::statistics::DataStatistics;
@@ -59,7 +59,7 @@ pub struct Setup {
     config: RunConfig,
     source: Arc<dyn Source>,
     preparation: Arc<Preparation>,
-    plan: PillarPlan,
+    plan: VoxelPlan,
     statistics: OnceLock<DataStatistics>,
 }
 
@@ -125,7 +125,7 @@ impl Setup {
                 source: TeacherSource::open(distill, &spec, &identity, config.epochs, device)?,
             }),
         };
-        let plan = PillarPlan::new(&spec, teaching.as_ref().and_then(|teaching| teaching.source.spec()))?;
+        let plan = VoxelPlan::new(&spec, teaching.as_ref().and_then(|teaching| teaching.source.spec()))?;
         let record = RunRecord {
             format: 1,
             command: options.command.clone(),

@@ -60,8 +60,8 @@ fn named(counts: &BatchCounts) -> Vec<(String, u64)> {
         ("points", prepare.points_kept),
         ("points_not_finite", prepare.points_not_finite),
         ("points_over_cap", student.over_point_cap as u64),
-        ("pillars", student.pillars as u64),
-        ("pillars_dropped", student.dropped_pillars as u64),
+        ("voxels", student.voxels as u64),
+        ("voxels_dropped", student.dropped_voxels as u64),
     ];
     numbers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

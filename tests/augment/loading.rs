@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pivotal::data::augment::AugmentConfig;
-use pivotal::data::batch::{Batch, BatchBuilder, BatchCounts, PillarPlan, Voxelization};
+use pivotal::data::batch::{Batch, BatchBuilder, BatchCounts, VoxelPlan, Voxelization};
 use pivotal::data::loader::{Loader, LoaderConfig, LoaderError, Order, Span};
 use pivotal::data::prepare::{Augmenter, Preparation, PrepareCounts, TrainingFrame, prepare};
-use pivotal::model::pillar_vfe::PaddedPillars;
+use pivotal::model::pillar_vfe::PaddedVoxels;
 use pivotal::model::spec::ModelSpec;
-use pivotal::voxel::{Grid, Pillarizer, VoxelCaps, pillarize_on_device};
+use pivotal::voxel::{Grid, VoxelCaps, Voxelizer, voxelize_on_device};
 use tch::Device;
 
 use super::scene::{FIRST, Frame, Frames, classes, evaluation, grid, id, input, sample, street};
@@ -21,11 +21,11 @@ fn preparation() -> Arc<Preparation> {
     Arc::new(Preparation { augmenter: Some(augmenter), ..evaluation() })
 }
 
-fn plan() -> PillarPlan {
+fn plan() -> VoxelPlan {
     let caps = VoxelCaps { max_points_per_voxel: Some(3), max_voxels: Some(150) };
     let fine = Grid::new([-20.48, -20.48, -2.0, 20.48, 20.48, 4.0], [0.32, 0.32, 6.0]);
     let teacher = Voxelization { grid: fine, caps: VoxelCaps { max_points_per_voxel: None, max_voxels: None } };
-    PillarPlan { n_features: 5, student: Voxelization { grid: grid(), caps }, teacher: Some(teacher) }
+    VoxelPlan { n_features: 5, student: Voxelization { grid: grid(), caps }, teacher: Some(teacher) }
 }
 
 fn config(batch_size: usize, n_workers: usize) -> LoaderConfig {
@@ -41,7 +41,7 @@ fn batches(source: &Arc<Frames>, config: &LoaderConfig, order: Order, span: (u64
     start(source, config, order, span).unwrap().collect::<Result<_, _>>().unwrap()
 }
 
-fn pillar_bytes(pillars: &PaddedPillars) -> (Vec<i64>, Vec<u32>, Vec<i64>, Vec<i64>) {
+fn pillar_bytes(pillars: &PaddedVoxels) -> (Vec<i64>, Vec<u32>, Vec<i64>, Vec<i64>) {
     let voxels = Vec::<f32>::try_from(pillars.voxels.flatten(0, -1)).unwrap();
     let coords = Vec::<i64>::try_from(pillars.coords.flatten(0, -1)).unwrap();
     let num_points = Vec::<i64>::try_from(&pillars.num_points).unwrap();
@@ -141,7 +141,7 @@ fn unusable_frames_are_replaced_counted_and_reported() {
     assert_eq!(counts.prepare.frames - counts.prepare.frames_unlabelled, 10);
     assert_eq!(counts.prepare.points_kept, counts.student.received as u64);
     assert_eq!(counts.student.received, counts.teacher.received);
-    assert!(counts.student.over_point_cap > 0 && counts.student.dropped_pillars > 0, "{counts:?}");
+    assert!(counts.student.over_point_cap > 0 && counts.student.dropped_voxels > 0, "{counts:?}");
 
     let stored = batches(&source, &config(5, 2), Order::Stored, (0, 0, 1));
     let ids: Vec<u64> = stored.iter().flat_map(|batch| &batch.ids).map(|id| id.frame).collect();
@@ -239,14 +239,14 @@ fn padded_pillars_equal_those_made_by_tensor_operations() {
     let dynamic = VoxelCaps { max_points_per_voxel: None, max_voxels: None };
     for caps in [plan().student.caps, dynamic] {
         let own = Voxelization { grid: grid(), caps };
-        let plan = PillarPlan { student: own, ..plan() };
+        let plan = VoxelPlan { student: own, ..plan() };
         let mut frames = frames(3);
         frames[1].points.clear(); // a cloud without a point, between others
         let clouds: Vec<_> = frames
             .iter()
-            .map(|frame| pillarize_on_device(&mut Pillarizer::new(grid(), caps), &frame.points, 5, Device::Cpu).unwrap())
+            .map(|frame| voxelize_on_device(&mut Voxelizer::new(grid(), caps), &frame.points, 5, Device::Cpu).unwrap())
             .collect();
-        let expected = PaddedPillars::from_clouds(&clouds, caps.max_points_per_voxel);
+        let expected = PaddedVoxels::from_clouds(&clouds, caps.max_points_per_voxel);
         let batch = BatchBuilder::new(&plan).build(frames, PrepareCounts::default()).unwrap();
         assert!(pillar_bytes(&batch.student) == pillar_bytes(&expected), "{caps:?}");
         assert_eq!(batch.student.padding_takes_part, expected.padding_takes_part);
@@ -261,22 +261,22 @@ fn teacher_takes_the_same_points_on_the_students_range() {
     let spec = |name: &str| ModelSpec::builtin(name).unwrap();
     // sparsekd-spec section 5.2.
     for (student, cells) in [("cp-pillar-v0.4", 460), ("cp-pillar-v0.48", 468), ("cp-pillar-v0.64", 464)] {
-        let plan = PillarPlan::new(&spec(student), Some(&spec("cp-pillar"))).unwrap();
+        let plan = VoxelPlan::new(&spec(student), Some(&spec("cp-pillar"))).unwrap();
         let teacher = plan.teacher.unwrap();
         assert_eq!(teacher.grid.shape, [cells, cells, 1], "{student}");
         assert_eq!(teacher.grid.range_max, plan.student.grid.range_max);
         assert_eq!(teacher.caps.max_points_per_voxel, Some(20));
     }
-    let shared = PillarPlan::new(&spec("cp-pillar-v0.64-xs"), Some(&spec("cp-pillar-v0.64"))).unwrap();
+    let shared = VoxelPlan::new(&spec("cp-pillar-v0.64-xs"), Some(&spec("cp-pillar-v0.64"))).unwrap();
     assert_eq!(shared.teacher, None, "equal cells are voxelised once");
-    assert_eq!(PillarPlan::new(&spec("cp-pillar"), None).unwrap().teacher, None);
+    assert_eq!(VoxelPlan::new(&spec("cp-pillar"), None).unwrap().teacher, None);
 
     let mut raw = spec("cp-pillar-v0.4");
     raw.input.intensity = pivotal::cloud::IntensityMode::Raw;
-    let error = PillarPlan::new(&raw, Some(&spec("cp-pillar"))).unwrap_err().to_string();
+    let error = VoxelPlan::new(&raw, Some(&spec("cp-pillar"))).unwrap_err().to_string();
     assert!(error.contains("teacher `cp-pillar` takes x, y, z, intensity, elongation with intensity Tanh"), "{error}");
     let mut odd = spec("cp-pillar-v0.4");
     odd.grid.range = [-10.0, -10.0, -2.0, 10.0, 10.0, 4.0];
-    let error = PillarPlan::new(&odd, Some(&spec("cp-pillar"))).unwrap_err().to_string();
+    let error = VoxelPlan::new(&odd, Some(&spec("cp-pillar"))).unwrap_err().to_string();
     assert!(error.contains("along x is 62.5000 cells of teacher `cp-pillar`"), "{error}");
 }

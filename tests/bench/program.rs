@@ -15,7 +15,7 @@ use pivotal::model::init::{HeadMultipliers, hash_weights};
 use pivotal::model::layers::Mode;
 use pivotal::model::params::{Params, Weights};
 use pivotal::model::pillar_net::PillarNet;
-use pivotal::model::pillar_vfe::PaddedPillars;
+use pivotal::model::pillar_vfe::PaddedVoxels;
 use pivotal::model::spec::ModelSpec;
 use pivotal::pipeline::boxes_from_maps;
 use pivotal::postprocess::Detection;
@@ -24,7 +24,7 @@ use pivotal::synth::record::write_bag;
 use pivotal::synth::sensor::SensorKind;
 use pivotal::synth::{Drive, DriveConfig};
 use pivotal::time::millis;
-use pivotal::voxel::{Pillarizer, pillarize_on_device};
+use pivotal::voxel::{Voxelizer, voxelize_on_device};
 use tch::Device;
 
 const FRAMES: usize = 10;
@@ -128,7 +128,7 @@ impl fmt::Display for Difference {
 fn plain(config: &DriveConfig, spec: &ModelSpec, weights: &Weights) -> (f64, Boxes) {
     let _no_grad = tch::no_grad_guard();
     let net = PillarNet::new(&Params::load(weights, Device::Cpu), spec);
-    let mut pillarizer = Pillarizer::new(spec.grid(), spec.caps());
+    let mut voxelizer = Voxelizer::new(spec.grid(), spec.caps());
     let drive = Drive::new(config).expect("a valid drive");
     let (mut total_ms, mut boxes) = (0.0, Vec::new());
     for index in 0..FRAMES {
@@ -137,8 +137,8 @@ fn plain(config: &DriveConfig, spec: &ModelSpec, weights: &Weights) -> (f64, Box
             row[3] = spec.input.intensity.apply(row[3]);
         }
         let start = Instant::now();
-        let pillars = pillarize_on_device(&mut pillarizer, &cloud.points, cloud.features.len(), Device::Cpu).expect("cpu");
-        let trace = net.forward(&PaddedPillars::from_clouds(&[pillars], spec.grid.max_points_per_voxel), Mode::Eval);
+        let pillars = voxelize_on_device(&mut voxelizer, &cloud.points, cloud.features.len(), Device::Cpu).expect("cpu");
+        let trace = net.forward(&PaddedVoxels::from_clouds(&[pillars], spec.grid.max_points_per_voxel), Mode::Eval);
         let kept = boxes_from_maps(&trace.head, spec).expect("boxes").kept;
         if index > 0 {
             total_ms += millis(start.elapsed());

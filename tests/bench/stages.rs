@@ -15,7 +15,7 @@ use pivotal::model::init::{HeadMultipliers, hash_weights};
 use pivotal::model::layers::Mode;
 use pivotal::model::params::Params;
 use pivotal::model::pillar_net::PillarNet;
-use pivotal::model::pillar_vfe::{PaddedPillars, scatter};
+use pivotal::model::pillar_vfe::{PaddedVoxels, scatter};
 use pivotal::model::spec::ModelSpec;
 use pivotal::model::{expected_params, fused::FusedPillarNet};
 use pivotal::msgs::cdr;
@@ -25,7 +25,7 @@ use pivotal::postprocess;
 use pivotal::synth::record::cloud_message;
 use pivotal::synth::sensor::SensorKind;
 use pivotal::synth::{Drive, DriveConfig, Frame};
-use pivotal::voxel::{PillarTensors, Pillarizer, pillarize_by_sort, pillarize_on_device};
+use pivotal::voxel::{VoxelTensors, Voxelizer, voxelize_by_sort, voxelize_on_device};
 use tch::{Device, Kind, Tensor};
 
 const SIZES: [usize; 3] = [20_000, 60_000, 180_000];
@@ -143,18 +143,16 @@ fn decode(criterion: &mut Criterion, cloud: &PointCloud, size: usize, groups: &m
 
 fn voxelize(criterion: &mut Criterion, cloud: &PointCloud, size: usize, groups: &mut Groups) {
     let spec = spec("cp-pillar-v0.64");
-    let mut pillarizer = Pillarizer::new(spec.grid(), spec.caps());
+    let mut voxelizer = Voxelizer::new(spec.grid(), spec.caps());
     let (grid, caps) = (spec.grid(), spec.caps());
     let points = Tensor::from_slice(&cloud.points).view([-1, cloud.features.len() as i64]);
     let name = format!("voxelize/{}k", size / 1000);
     let mut group = criterion.benchmark_group(&name);
     group.bench_function(BenchmarkId::from_parameter("sort"), |b| {
-        b.iter(|| pillarize_by_sort(&grid, caps, black_box(&points)).expect("cpu"))
+        b.iter(|| voxelize_by_sort(&grid, caps, black_box(&points)).expect("cpu"))
     });
     group.bench_function(BenchmarkId::from_parameter("pass"), |b| {
-        b.iter(|| {
-            pillarize_on_device(&mut pillarizer, black_box(&cloud.points), cloud.features.len(), Device::Cpu).expect("cpu")
-        });
+        b.iter(|| voxelize_on_device(&mut voxelizer, black_box(&cloud.points), cloud.features.len(), Device::Cpu).expect("cpu"));
     });
     group.finish();
     groups.push((name, &["sort", "pass"]));
@@ -164,10 +162,10 @@ fn vfe(criterion: &mut Criterion, cloud: &PointCloud, size: usize, groups: &mut 
     let spec = spec("cp-pillar-v0.64");
     let net = network(&spec);
     let fused = FusedPillarNet::new(&net, &spec.grid(), spec.grid.max_points_per_voxel, Kind::Float);
-    let mut pillarizer = Pillarizer::new(spec.grid(), spec.caps());
-    let mut pillars = || pillarize_on_device(&mut pillarizer, &cloud.points, cloud.features.len(), Device::Cpu).expect("cpu");
+    let mut voxelizer = Voxelizer::new(spec.grid(), spec.caps());
+    let mut pillars = || voxelize_on_device(&mut voxelizer, &cloud.points, cloud.features.len(), Device::Cpu).expect("cpu");
     let flat = pillars();
-    let padded = PaddedPillars::from_clouds(&[pillars()], spec.grid.max_points_per_voxel);
+    let padded = PaddedVoxels::from_clouds(&[pillars()], spec.grid.max_points_per_voxel);
     let name = format!("vfe/{}k", size / 1000);
     let mut group = criterion.benchmark_group(&name);
     group.bench_function(BenchmarkId::from_parameter("plain"), |b| b.iter(|| net.vfe.forward(black_box(&padded), Mode::Eval)));
@@ -213,16 +211,16 @@ impl Model {
         Self { spec, net, fused }
     }
 
-    fn pillars(&self, cloud: &PointCloud) -> PillarTensors {
-        let mut pillarizer = Pillarizer::new(self.spec.grid(), self.spec.caps());
-        pillarize_on_device(&mut pillarizer, &cloud.points, cloud.features.len(), Device::Cpu).expect("cpu")
+    fn pillars(&self, cloud: &PointCloud) -> VoxelTensors {
+        let mut voxelizer = Voxelizer::new(self.spec.grid(), self.spec.caps());
+        voxelize_on_device(&mut voxelizer, &cloud.points, cloud.features.len(), Device::Cpu).expect("cpu")
     }
 
     /// Pillars, their features, and their cells as the plain network takes them.
-    fn pillars_and_features(&self, cloud: &PointCloud) -> (PillarTensors, Tensor, Tensor) {
+    fn pillars_and_features(&self, cloud: &PointCloud) -> (VoxelTensors, Tensor, Tensor) {
         let pillars = self.pillars(cloud);
         let features = self.fused[0].pillar_features(&pillars);
-        let padded = PaddedPillars::from_clouds(&[self.pillars(cloud)], self.spec.grid.max_points_per_voxel);
+        let padded = PaddedVoxels::from_clouds(&[self.pillars(cloud)], self.spec.grid.max_points_per_voxel);
         (pillars, features, padded.coords)
     }
 
@@ -263,13 +261,13 @@ impl Model {
     /// Whole frames, from points to boxes, by the first of [`VARIANTS`].
     fn frames(&self, criterion: &mut Criterion, cloud: &PointCloud, variants: &'static [&'static str], groups: &mut Groups) {
         let (spec, d) = (&self.spec, cloud.features.len());
-        let mut pillarizer = Pillarizer::new(spec.grid(), spec.caps());
-        let mut pillars = || pillarize_on_device(&mut pillarizer, black_box(&cloud.points), d, Device::Cpu).expect("cpu");
+        let mut voxelizer = Voxelizer::new(spec.grid(), spec.caps());
+        let mut pillars = || voxelize_on_device(&mut voxelizer, black_box(&cloud.points), d, Device::Cpu).expect("cpu");
         let name = format!("frame/{}/{}k", spec.name, cloud.n_points() / 1000);
         let mut group = criterion.benchmark_group(&name);
         group.bench_function(BenchmarkId::from_parameter(variants[0]), |b| {
             b.iter(|| {
-                let padded = PaddedPillars::from_clouds(&[pillars()], spec.grid.max_points_per_voxel);
+                let padded = PaddedVoxels::from_clouds(&[pillars()], spec.grid.max_points_per_voxel);
                 boxes_from_maps(&self.net.forward(&padded, Mode::Eval).head, spec).expect("boxes")
             });
         });

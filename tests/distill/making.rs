@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use pivotal::cloud::{Feature, PointCloud};
 use pivotal::data::augment::AugmentConfig;
-use pivotal::data::batch::PillarPlan;
+use pivotal::data::batch::VoxelPlan;
 use pivotal::data::loader::{Loader, LoaderConfig, Order, Span};
 use pivotal::data::prepare::{Augmenter, ClassMap, Preparation};
 use pivotal::data::{DataError, Fingerprint, Label, Sample, SampleId, Source};
@@ -126,7 +126,7 @@ impl Rig {
 
     /// Every batch of a run, in the order of a run.
     fn outputs(&self, source: &TeacherSource) -> Vec<TeacherOutput> {
-        let plan = PillarPlan::new(&self.student, source.spec()).unwrap();
+        let plan = VoxelPlan::new(&self.student, source.spec()).unwrap();
         let span = Span { first_epoch: 0, first_step: 0, end_epoch: 2 };
         let DumpFrames { source: data, preparation, loader, .. } = self.frames.clone();
         let batches = Loader::start(data, preparation, plan, &loader, Order::Shuffled { seed: 5 }, span).unwrap();

@@ -106,8 +106,8 @@ fn outputs_agree_with_each_other_and_with_the_input() {
             assert_eq!([center.x, center.y, center.z], written.row[..3]);
         }
         assert_eq!(
-            (report.points_in_pillars as usize, report.detections as usize),
-            (frame.voxels.in_pillars, array.detections.len())
+            (report.points_in_voxels as usize, report.detections as usize),
+            (frame.voxels.in_voxels, array.detections.len())
         );
         assert_eq!([report.decode_ms, report.backbone_ms, report.total_ms, report.latency_ms], [0.0; 4], "no times in the bag");
     }

@@ -5,19 +5,19 @@ use pivotal::model::init::{HeadMultipliers, hash_weights};
 use pivotal::model::layers::Mode;
 use pivotal::model::params::{Params, Weights};
 use pivotal::model::pillar_net::PillarNet;
-use pivotal::model::pillar_vfe::PaddedPillars;
+use pivotal::model::pillar_vfe::PaddedVoxels;
 use pivotal::model::spec::ModelSpec;
 use pivotal::train::fresh::fresh_weights;
 use pivotal::train::loss::{LossWeights, detection_loss, probabilities};
 use pivotal::train::optim::{Adam, AdamSettings, trainable};
 use pivotal::train::schedule::{OneCycle, ScheduleSettings};
 use pivotal::train::targets::{TargetSettings, Targets, TrueBox, draw_targets};
-use pivotal::voxel::{Pillarizer, VoxelCaps, pillarize_on_device};
+use pivotal::voxel::{VoxelCaps, Voxelizer, voxelize_on_device};
 use tch::{Device, Kind, Tensor};
 
 struct Scene {
     spec: ModelSpec,
-    pillars: PaddedPillars,
+    pillars: PaddedVoxels,
     targets: Targets,
 }
 
@@ -40,11 +40,11 @@ fn scene(slots: Option<usize>) -> Scene {
             })
             .collect();
         let caps = VoxelCaps { max_points_per_voxel: slots, max_voxels: None };
-        pillarize_on_device(&mut Pillarizer::new(spec.grid(), caps), &points, 5, Device::Cpu).unwrap()
+        voxelize_on_device(&mut Voxelizer::new(spec.grid(), caps), &points, 5, Device::Cpu).unwrap()
     });
     let clouds: Vec<_> = clouds.collect();
     let targets = draw_targets(&boxes, &spec.grid(), 1, 3, &TargetSettings::default());
-    Scene { pillars: PaddedPillars::from_clouds(&clouds, slots), spec, targets }
+    Scene { pillars: PaddedVoxels::from_clouds(&clouds, slots), spec, targets }
 }
 
 enum Pass {
@@ -116,10 +116,10 @@ const CASES: [(Option<usize>, Mode); 6] = [
 fn flat_pillar_features_equal_the_padded_ones_with_gradients_and_statistics() {
     for (slots, mode) in CASES {
         let scene = scene(slots);
-        let n_pillars = scene.pillars.num_points.size()[0];
+        let n_voxels = scene.pillars.num_points.size()[0];
         // Any direction will do to push features in; this one treats no two of them alike.
-        let direction = Tensor::arange(n_pillars * 32, (Kind::Float, Device::Cpu)).cos().view([n_pillars, 32]);
-        let of_features = |features: fn(&PillarNet, &PaddedPillars, Mode) -> Tensor| {
+        let direction = Tensor::arange(n_voxels * 32, (Kind::Float, Device::Cpu)).cos().view([n_voxels, 32]);
+        let of_features = |features: fn(&PillarNet, &PaddedVoxels, Mode) -> Tensor| {
             outcome(&scene.spec, weights(&scene.spec), "vfe.", |net| {
                 (features(net, &scene.pillars, mode) * &direction).sum(Kind::Float)
             })

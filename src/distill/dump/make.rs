@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{DumpError, DumpWriter, InputWriter};
-use crate::data::batch::{BatchError, PillarPlan, Unreadable, Voxelization};
+use crate::data::batch::{BatchError, Unreadable, VoxelPlan, Voxelization};
 use crate::data::loader::{Loader, LoaderConfig, LoaderError, Order, Span};
 use crate::data::prepare::{Preparation, PrepareError, Turn, prepare};
 use crate::data::{DataError, Source};
@@ -72,7 +72,7 @@ pub fn dump_outputs(
     let spec = teacher.spec();
     // The teacher's cells are all that is needed of each frame.
     let own = Voxelization { grid: spec.grid(), caps: spec.caps() };
-    let plan = PillarPlan { n_features: spec.input.features.len(), student: own, teacher: None };
+    let plan = VoxelPlan { n_features: spec.input.features.len(), student: own, teacher: None };
     let n_frames = frames.source.len() as u64;
     let n_total = n_frames * frames.n_epochs;
     let is_missing = |number: &u64| !writer.holds(number / n_frames, &frames.source.id((number % n_frames) as usize));
