@@ -22,6 +22,7 @@ mod profile;
 mod replay;
 mod ros_package;
 mod sources;
+mod sparse;
 mod support;
 mod synth;
 mod tidy;

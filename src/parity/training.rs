@@ -66,7 +66,7 @@ pub fn draw(golden: &Golden, boxes: &str, spec: &ModelSpec) -> Result<Targets, P
     if frames.iter().flatten().any(|true_box| true_box.class_idx >= n_classes) {
         return Err(golden.content_error(boxes, "holds a class the model does not have"));
     }
-    Ok(draw_targets(&frames, &spec.grid(), 1, n_classes, &TargetSettings::default()))
+    Ok(draw_targets(&frames, &spec.grid(), spec.network.stride(), n_classes, &TargetSettings::default()))
 }
 
 /// Compares targets with `{prefix}heatmaps`, `target_boxes`, `inds`, `masks`.
@@ -92,11 +92,12 @@ fn first_rows(tensor: &Tensor, n_rows: i64) -> Tensor {
     Tensor::cat(&[tensor.narrow(1, 0, there), Tensor::zeros(shape, (tensor.kind(), tensor.device()))], 1)
 }
 
-/// Loss and gradients of a forward pass that was run in the mode of `limits` with weights that collect gradients.
+/// Loss and gradients of a forward pass that was run in the mode of `limits` with weights that collect gradients; it comes with the way
+/// back from a loss over its maps.
 pub fn step_stages(
     golden: &Golden,
     companion: &Companion,
-    head: &HeadMaps,
+    (head, backward): (&HeadMaps, &dyn Fn(&Tensor)),
     targets: &Targets,
     params: &mut [(String, Tensor)],
     limits: &Limits,
@@ -108,7 +109,7 @@ pub fn step_stages(
     let weights = LossWeights::default();
     let loss = detection_loss(&probabilities(&head.heat_map), &head.regression, targets);
     let total = loss.total(&weights);
-    total.backward();
+    backward(&total);
     for (key, ours) in [
         ("hm_loss_head_0", loss.heat_map * weights.heat_map),
         ("loc_loss_head_0", loss.regression * weights.regression),
@@ -233,9 +234,14 @@ fn statistics_stages(
     Ok(())
 }
 
-/// Whether a tensor is the bias of a convolution directly before a norm: `PATH.0.bias` where `PATH.1` is one.
+/// Whether a tensor is the bias of a convolution directly before a norm: `PATH.0.bias` where `PATH.1` is one, `PATH.conv2.bias` where
+/// `PATH.bn2` is one.
 fn is_bias_before_norm(name: &str, gradients: &Gradients<'_>) -> bool {
-    let norm = name.strip_suffix(".0.bias").map(|path| format!("{path}.1.weight"));
+    let in_block = || {
+        let (path, index) = name.strip_suffix(".bias")?.rsplit_once(".conv")?;
+        Some(format!("{path}.bn{index}.weight"))
+    };
+    let norm = name.strip_suffix(".0.bias").map(|path| format!("{path}.1.weight")).or_else(in_block);
     norm.and_then(|norm| gradients.get(norm.as_str())).is_some_and(|scale| scale.dim() == 1)
 }
 
