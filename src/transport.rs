@@ -64,7 +64,7 @@ pub struct Qos {
     /// Messages kept: by a publisher for repairs, by a subscription until read. At least 1.
     pub depth: usize,
     /// Whether a publisher's kept messages also go to subscriptions that come later (ROS's transient local), and whether a
-    /// subscription asks for that.
+    /// subscription asks for that. The built-in DDS clears away what is beyond the depth every few seconds only.
     pub latched: bool,
 }
 

@@ -1,5 +1,6 @@
 //! The node: parameters, frames over the in-process transport, the real binary.
 
+mod faults;
 mod foreign;
 mod frames;
 mod lifecycle;

@@ -113,6 +113,30 @@ fn inproc_slow_reader_gets_the_newest_and_the_rest_is_counted() {
 }
 
 #[test]
+fn latched_messages_reach_those_who_come_later_and_ask_for_them() {
+    let settings = settings(21);
+    let (inproc, far) = (Transport::inproc(), participant("late", &settings));
+    for (near, late_side) in [(inproc.clone(), inproc), (participant("early", &settings), far)] {
+        let name = topic("/latched");
+        let latched = Qos { depth: 2, latched: true, ..Qos::RELIABLE };
+        let publisher = near.advertise(&name, CLOUD, latched).unwrap();
+        for number in 1..=3 {
+            publisher.publish(&payload(8, number)).unwrap();
+        }
+        let late = late_side.subscribe(&name, CLOUD, Qos { depth: 10, ..latched }).unwrap();
+        let mut numbers = Vec::new();
+        while numbers.last() != Some(&3) {
+            numbers.push(late.recv(PATIENCE).unwrap().expect("what was kept").bytes[4]);
+        }
+        assert!(numbers.ends_with(&[2, 3]), "the depth of the publisher at least: {numbers:?}");
+        let volatile = late_side.subscribe(&name, CLOUD, Qos::RELIABLE).unwrap();
+        wait_matched(&publisher, &volatile);
+        publisher.publish(&payload(8, 4)).unwrap();
+        assert_eq!(volatile.recv(PATIENCE).unwrap().expect("the new one").bytes[4], 4);
+    }
+}
+
+#[test]
 fn inproc_payloads_are_padded_as_on_dds() {
     let bus = Transport::inproc();
     let publisher = bus.advertise(&topic("/points"), CLOUD, Qos::SENSOR).unwrap();

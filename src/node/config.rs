@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::args::ParamSource;
 use super::autoware::parse_label;
-use super::param_rule::parse_fill;
+use super::param_rule::{parse_class_score, parse_fill};
 use super::param_value::{ParamFileError, ParamValue, node_pattern_matches, read_param_file};
 use super::params::{DECLARATIONS, Declaration};
 use crate::cloud::decode::SensorOverrides;
@@ -83,6 +83,8 @@ const FIELD_PARAMS: [(Feature, &str); 3] = [
 pub struct OutputFilter {
     /// Boxes with this score or less are left out.
     pub score_threshold: Option<f32>,
+    /// Thresholds of single classes, instead of that one.
+    pub class_score_thresholds: BTreeMap<String, f32>,
     /// Only these classes; all when empty.
     pub classes: Vec<String>,
     /// Only so many, best first.
@@ -255,6 +257,17 @@ impl ResolvedParams {
             let rule = format!("can only raise the threshold of model `{}`, which is {lowest}; 0 leaves it as it is", spec.name);
             problems.push(self.problem("score_threshold", rule));
         }
+        for (class, score) in self.class_scores() {
+            if !spec.classes.contains(&class) {
+                let rule = format!("`{class}` is not a class of model `{}`, which has {}", spec.name, spec.classes.join(", "));
+                problems.push(self.problem("class_score_thresholds", rule));
+            } else if score
+                < spec.postprocess.class_score_thresholds.get(&class).copied().unwrap_or(spec.postprocess.score_threshold)
+            {
+                let rule = format!("can only raise the threshold that model `{}` has for `{class}`", spec.name);
+                problems.push(self.problem("class_score_thresholds", rule));
+            }
+        }
         if self.double("nms_iou") > 0.0 && spec.postprocess.nms.with_iou(1.0).is_none() {
             let rule = format!("model `{}` suppresses boxes by distance; 0 leaves it as it is", spec.name);
             problems.push(self.problem("nms_iou", rule));
@@ -315,6 +328,7 @@ impl ResolvedParams {
             },
             filter: OutputFilter {
                 score_threshold: Some(threshold as f32).filter(|threshold| *threshold > 0.0),
+                class_score_thresholds: self.class_scores().collect(),
                 classes: self.strings("classes"),
                 max_detections: non_zero("max_detections").map(|limit| limit as usize),
             },
@@ -335,6 +349,10 @@ impl ResolvedParams {
             input_timeout: Duration::from_secs_f64(self.double("input_timeout_s")),
             use_sim_time: self.bool("use_sim_time"),
         }
+    }
+
+    fn class_scores(&self) -> impl Iterator<Item = (String, f32)> {
+        self.strings("class_score_thresholds").into_iter().filter_map(|text| parse_class_score(&text))
     }
 
     fn fills(&self) -> impl Iterator<Item = (Feature, f32)> {
@@ -389,8 +407,10 @@ impl OutputFilter {
     /// Leaves out what is not wanted; the order stays.
     pub fn apply(&self, mut detections: Vec<Detection>, classes: &[String]) -> Vec<Detection> {
         let is_wanted = |detection: &Detection| {
-            self.score_threshold.is_none_or(|threshold| detection.score > threshold)
-                && (self.classes.is_empty() || classes.get(detection.class_idx).is_some_and(|class| self.classes.contains(class)))
+            let class = classes.get(detection.class_idx);
+            let of_class = class.and_then(|class| self.class_score_thresholds.get(class)).copied();
+            of_class.or(self.score_threshold).is_none_or(|threshold| detection.score > threshold)
+                && (self.classes.is_empty() || class.is_some_and(|class| self.classes.contains(class)))
         };
         detections.retain(is_wanted);
         detections.truncate(self.max_detections.unwrap_or(usize::MAX));

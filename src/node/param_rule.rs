@@ -25,6 +25,8 @@ pub enum Rule {
     Device,
     /// Items of the form `feature=number`, for features a cloud may lack.
     Fills,
+    /// Items of the form `class=score`.
+    ClassScores,
     /// Items of the form `class=LABEL`, with labels of Autoware.
     Labels,
 }
@@ -42,6 +44,9 @@ impl Rule {
             (_, ParamValue::String(text)) => self.allows_text(text),
             (Self::Fills, ParamValue::List(items)) => {
                 items.iter().all(|item| matches!(item, ParamValue::String(text) if parse_fill(text).is_some()))
+            }
+            (Self::ClassScores, ParamValue::List(items)) => {
+                items.iter().all(|item| matches!(item, ParamValue::String(text) if parse_class_score(text).is_some()))
             }
             (Self::Labels, ParamValue::List(items)) => {
                 items.iter().all(|item| matches!(item, ParamValue::String(text) if parse_label(text).is_some()))
@@ -73,6 +78,13 @@ impl Rule {
     }
 }
 
+/// `class=score` of `class_score_thresholds`.
+pub(super) fn parse_class_score(text: &str) -> Option<(String, f32)> {
+    let (class, score) = text.split_once('=')?;
+    let score: f32 = score.trim().parse().ok()?;
+    (!class.trim().is_empty() && (0.0..1.0).contains(&score)).then(|| (class.trim().to_owned(), score))
+}
+
 /// `feature=number` of `fill_absent`.
 pub(super) fn parse_fill(text: &str) -> Option<(Feature, f32)> {
     let (name, number) = text.split_once('=')?;
@@ -101,6 +113,7 @@ impl fmt::Display for Rule {
             Self::Fills => {
                 write!(f, "of `feature=number`, features {}", FILLABLE.map(|name| format!("`{name}`")).join(", "))
             }
+            Self::ClassScores => f.write_str("of `class=score`, scores in [0, 1)"),
             Self::Labels => write!(f, "of `class=LABEL`, labels {}", LABELS.map(|(name, _)| format!("`{name}`")).join(", ")),
         }
     }

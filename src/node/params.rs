@@ -133,6 +133,13 @@ pub const DECLARATIONS: &[Declaration] = &[
         "Boxes with this score or less are not published. 0 leaves it to the model, whose own threshold it can only raise.",
     ),
     live(
+        "class_score_thresholds",
+        DefaultValue::StringArray(&[]),
+        "",
+        Rule::ClassScores,
+        "Thresholds of single classes instead of `score_threshold`, for instance `[Pedestrian=0.4]`. They too can only raise the model's.",
+    ),
+    live(
         "nms_iou",
         DefaultValue::Double(0.0),
         "",

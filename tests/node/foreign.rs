@@ -3,13 +3,16 @@
 use std::process::Command;
 
 use pivotal::msgs::pivotal_msgs::FrameReport;
+use pivotal::msgs::rcl_interfaces::Log;
 use pivotal::msgs::sensor_msgs::PointCloud2;
 use pivotal::msgs::{Message, cdr};
+use pivotal::node::params::DECLARATIONS;
+use pivotal::transport::names::TopicName;
 use pivotal::transport::{Qos, Subscription};
 
 use super::process::{detector_node, until_line};
 use super::rig::{PATIENCE, cloud, save_tiny_model};
-use crate::transport::peer::Peer;
+use crate::transport::peer::{Peer, python_peer};
 use crate::transport::{participant, settings, topic, wait_until};
 
 const N_CLOUDS: usize = 20;
@@ -89,4 +92,39 @@ fn foreign_peer_hears_every_array_that_the_binary_reports_as_published() {
     let samples = summary["samples"].as_array().unwrap();
     let heard: Vec<_> = samples.iter().map(|sample| sample["frame"].as_str().unwrap()).collect();
     assert_eq!((heard, &summary["refused"]), (published.iter().map(String::as_str).collect(), &0.into()));
+}
+
+#[test]
+fn foreign_peer_lists_the_parameters_of_the_binary_and_hears_what_it_logged_before() {
+    let (model, settings) = (tempfile::tempdir().unwrap(), settings(20));
+    let dir = model.path().join("tiny");
+    save_tiny_model(&dir);
+    let model_param = format!("model_dir:={}", dir.display());
+    let domain = settings.domain_id.to_string();
+    let args = ["--ros-args", "-p", &model_param, "-p", "device:=cpu", "-r", "__ns:=/front"];
+    let mut node = detector_node(&args).env("ROS_DOMAIN_ID", &domain).spawn().unwrap();
+    let _stderr = until_line(&mut node, ": ready: ");
+
+    let near = participant("console", &settings);
+    let late = Qos { depth: 1000, latched: true, ..Qos::RELIABLE };
+    let lines = near.subscribe(&TopicName::new("/rosout").unwrap(), &Log::TYPE, late).unwrap();
+    let ready = std::iter::from_fn(|| lines.recv(PATIENCE).unwrap())
+        .map(|sample| cdr::from_bytes::<Log>(&sample.bytes).unwrap())
+        .find(|line| line.msg.starts_with("ready: "))
+        .expect("the line from before this node came");
+    assert_eq!((ready.level, ready.name.as_str()), (Log::INFO, "detector_node"));
+
+    let service = "/front/detector_node/list_parameters";
+    let output = python_peer("cyclone_client.py")
+        .args(["--domain", &domain, "--service", service])
+        .env_remove("CYCLONEDDS_URI")
+        .output()
+        .unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|fault| panic!("{fault}: {}", String::from_utf8_lossy(&output.stderr)));
+    let mut declared: Vec<_> = DECLARATIONS.iter().map(|declaration| declaration.name).collect();
+    declared.sort_unstable();
+    assert_eq!(answer["names"], serde_json::json!(declared));
+    assert!(Command::new("kill").args(["-INT", &node.id().to_string()]).status().unwrap().success());
+    assert_eq!(node.wait().unwrap().code(), Some(0));
 }

@@ -105,6 +105,8 @@ fn parameters_refused_at_run_time_name_the_reason_and_change_nothing() {
         (integer("classes", 2), "must be string_array, not integer"),
         (double("score_threshold", 1.0), "must be double in [0, 1)"),
         (double("score_threshold", 0.001), "can only raise the threshold"),
+        (strings("class_score_thresholds", &["Vehicle=0.5", "Tram=0.5"]), "`Tram` is not a class of model"),
+        (strings("class_score_thresholds", &["Vehicle=0.001"]), "can only raise the threshold that model"),
         (strings("classes", &["Tram"]), "`Tram` is not a class of model"),
         (Parameter { name: "classes".into(), value: ParameterValue::default() }, "must be string_array, not nothing"),
         (Parameter { name: "classes".into(), value: ParameterValue { r#type: 77, ..Default::default() } }, "type 77 is none of"),
@@ -160,6 +162,11 @@ fn parameters_changed_apply_to_the_next_cloud() {
     assert!(found().iter().all(|object| object.results[0].hypothesis.class_id == class));
     assert!(set_atomically(&rig, &[strings("classes", &[]), double("score_threshold", (best + 1.0) / 2.0)]).successful);
     assert!(found().is_empty());
+    // One class by a threshold of its own, the others by the common one.
+    assert!(set_atomically(&rig, &[strings("class_score_thresholds", &[&format!("{class}=0.01")])]).successful);
+    let alone = found();
+    let of_class = all.iter().filter(|object| object.results[0].hypothesis.class_id == class).count();
+    assert_eq!(alone.len(), of_class);
     rig.stop().unwrap();
 }
 

@@ -67,6 +67,15 @@ fn wrong_environment_ends_with_code_two_and_its_name() {
 }
 
 #[test]
+fn check_tells_by_its_code_whether_something_is_wrong() {
+    let (code, text, _) = finished(&["check", "--ros-args", "-p", "model_dir:=/nowhere/model", "-p", "device:=cpu"]);
+    assert_eq!(code, Some(1), "{text}");
+    for part in ["ok       DDS domain 97", "net.core.rmem_max", "PROBLEM  /nowhere/model"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
 fn missing_model_ends_with_code_four() {
     let (code, _, stderr) = finished(&["--ros-args", "-p", "model_dir:=/nowhere/model"]);
     assert_eq!(code, Some(4), "{stderr}");
