@@ -1,5 +1,9 @@
 //! What the weights dictate: architecture, grid, classes, input features, thresholds. Travels beside the weights.
 
+mod anchor;
+
+pub use anchor::{AnchorHeadSpec, AnchorSpec};
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
