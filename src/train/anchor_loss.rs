@@ -113,8 +113,8 @@ pub fn box_loss(boxes: &Tensor, target: &Tensor) -> Tensor {
     smooth_l1(&Tensor::cat(&parts, 1), &target.isnan())
 }
 
-/// Smooth L1 of differences, entry by entry; 0 where `is_left_out`.
-fn smooth_l1(difference: &Tensor, is_left_out: &Tensor) -> Tensor {
+/// Smooth L1 of differences, entry by entry; 0 where `is_left_out`, which has the shape of `difference`.
+pub fn smooth_l1(difference: &Tensor, is_left_out: &Tensor) -> Tensor {
     let kept = difference.masked_fill(is_left_out, 0.0);
     kept.smooth_l1_loss(&kept.zeros_like(), Reduction::None, LINEAR_FROM)
 }
