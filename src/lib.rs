@@ -21,6 +21,8 @@ pub mod cloud;
 
 pub mod voxel;
 
+pub mod sparse;
+
 pub mod model;
 
 pub mod postprocess;

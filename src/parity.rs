@@ -21,7 +21,6 @@ mod optimizer;
 mod steps;
 mod tgi;
 mod training;
-mod voxel_shapes;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -60,6 +59,9 @@ pub enum ParityError {
     /// Head maps could not be turned into boxes.
     #[error(transparent)]
     Postprocess(#[from] crate::postprocess::PostprocessError),
+    /// Sites of a 3-D backbone could not be read back.
+    #[error(transparent)]
+    Sparse(#[from] crate::sparse::SparseError),
     /// libtorch refused something.
     #[error(transparent)]
     Torch(#[from] tch::TchError),

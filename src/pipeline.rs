@@ -15,16 +15,13 @@ use crate::cloud::{Feature, PointCloud};
 use crate::device::{self, DeviceError};
 use crate::model::center_head::HeadMaps;
 use crate::model::directory::{self, DirectoryError};
-use crate::model::fused::FusedPillarNet;
+use crate::model::fused::FusedNet;
+use crate::model::net::Net;
 use crate::model::params::{Params, Weights, differences};
-use crate::model::pillar_net::PillarNet;
 use crate::model::spec::{ModelSpec, SpecError};
 use crate::postprocess::{self, Detection, Peaks, PostprocessError};
 use crate::time::millis;
 use crate::voxel::{VoxelCounts, VoxelTensors, Voxelizer, voxelize_on_device};
-
-/// Input cells per cell of a pillar network's head maps.
-pub(crate) const PILLAR_STRIDE: usize = 1;
 
 /// How a model is run; nothing here changes what it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -148,7 +145,7 @@ pub struct Boxes {
 #[derive(Debug)]
 pub struct Pipeline {
     spec: ModelSpec,
-    net: FusedPillarNet,
+    net: FusedNet,
     voxelizer: Voxelizer,
     device: Device,
     device_reason: String,
@@ -180,8 +177,8 @@ impl Pipeline {
             Precision::Bf16 => Kind::BFloat16,
         };
         let net = guard(PipelineError::Network, || {
-            let plain = PillarNet::new(&Params::load(weights, chosen.device), &spec);
-            Ok(FusedPillarNet::new(&plain, &spec.grid(), spec.grid.max_points_per_voxel, kind))
+            let plain = Net::new(&Params::load(weights, chosen.device), &spec);
+            Ok(FusedNet::new(&plain, &spec.grid(), spec.grid.max_points_per_voxel, kind))
         })?;
         let voxelizer = Voxelizer::new(spec.grid(), spec.caps());
         Ok(Self { spec, net, voxelizer, device: chosen.device, device_reason: chosen.reason })
@@ -217,21 +214,21 @@ impl Pipeline {
     fn process_checked(&mut self, cloud: &PointCloud) -> Result<FrameOutput, PipelineError> {
         let device = self.device;
         let mut times = StageTimes::default();
-        let pillars = timed(device, &mut times.voxelize_ms, || {
+        let voxels = timed(device, &mut times.voxelize_ms, || {
             voxelize_on_device(&mut self.voxelizer, &cloud.points, cloud.features.len(), device)
         })?;
         let mut output = FrameOutput {
             detections: Vec::new(),
-            voxels: pillars.counts,
+            voxels: voxels.counts,
             n_candidates: 0,
             n_non_finite_boxes: 0,
             max_scores: vec![0.0; self.spec.classes.len()],
             times,
         };
-        if pillars.counts.voxels == 0 {
+        if voxels.counts.voxels == 0 {
             return Ok(output);
         }
-        let (boxes, max_scores) = self.detect(&pillars, &mut output.times)?;
+        let (boxes, max_scores) = self.detect(&voxels, &mut output.times)?;
         output.n_candidates = boxes.decoded.len();
         output.n_non_finite_boxes = boxes.n_non_finite;
         output.detections = boxes.kept;
@@ -239,19 +236,20 @@ impl Pipeline {
         Ok(output)
     }
 
-    fn detect(&self, pillars: &VoxelTensors, times: &mut StageTimes) -> Result<(Boxes, Vec<f32>), PipelineError> {
+    fn detect(&self, voxels: &VoxelTensors, times: &mut StageTimes) -> Result<(Boxes, Vec<f32>), PipelineError> {
         let (device, net) = (self.device, &self.net);
-        let features = timed(device, &mut times.vfe_ms, || net.pillar_features(pillars)); // [P, C]
-        let map = timed(device, &mut times.scatter_ms, || net.scatter(&features, pillars)); // [1, C, H, W]
+        let features = timed(device, &mut times.vfe_ms, || net.voxel_features(voxels)); // [P, C]
+        let encoded = timed(device, &mut times.backbone_3d_ms, || net.encode(features, voxels));
+        let map = timed(device, &mut times.scatter_ms, || net.map(&encoded, voxels)); // [1, C, H, W]
         let features_2d = timed(device, &mut times.backbone_ms, || net.backbone(&map)); // [1, C', H, W] each
         let (shared, heat_map) = timed(device, &mut times.head_ms, || {
-            let shared = net.shared(&features_2d);
-            let heat_map = net.heat_map(&shared);
+            let shared = net.head.shared(&features_2d);
+            let heat_map = net.head.heat_map(&shared);
             (shared, heat_map) // [1, C, H, W], [K, H, W]
         });
         let peaks =
             timed(device, &mut times.postprocess_ms, || postprocess::top_peaks(&heat_map, self.spec.postprocess.max_peaks))?;
-        let regression = timed(device, &mut times.head_ms, || net.regression_at(&shared, &peaks.row, &peaks.col)); // [M, 8]
+        let regression = timed(device, &mut times.head_ms, || net.head.regression_at(&shared, &peaks.row, &peaks.col)); // [M, 8]
         timed(device, &mut times.postprocess_ms, || {
             let max_scores = heat_map.f_amax([1, 2], false)?.f_sigmoid()?;
             Ok((boxes_from_peaks(&peaks, &regression, &self.spec)?, Vec::<f32>::try_from(max_scores)?))
@@ -267,7 +265,8 @@ impl Pipeline {
 /// # Errors
 /// When the two do not fit each other or the spec.
 pub fn boxes_from_peaks(peaks: &Peaks, regression: &Tensor, spec: &ModelSpec) -> Result<Boxes, PostprocessError> {
-    let decoded = postprocess::decode_boxes(peaks, regression, &spec.grid(), PILLAR_STRIDE, &spec.classes, &spec.postprocess)?;
+    let decoded =
+        postprocess::decode_boxes(peaks, regression, &spec.grid(), spec.network.stride(), &spec.classes, &spec.postprocess)?;
     let kept = postprocess::suppress(decoded.detections.clone(), &spec.postprocess.nms);
     Ok(Boxes { decoded: decoded.detections, n_non_finite: decoded.n_non_finite, kept })
 }

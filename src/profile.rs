@@ -14,7 +14,7 @@ pub use accuracy::{Accuracy, CostPerformance, cost_performance, read_report};
 pub use count::{Cost, Counting, GroupCost, NetworkCost, cost, count};
 pub use latency::{Latency, LatencySettings, StageLatency, measure};
 pub use layers::{Group, Layer, Operation, Places, layers};
-pub use workload::Workload;
+pub use workload::{SparseWork, Workload};
 
 use std::path::PathBuf;
 
@@ -77,6 +77,9 @@ pub enum ProfileError {
         /// Why.
         r#source: PipelineError,
     },
+    /// Sites of a 3-D backbone.
+    #[error(transparent)]
+    Sparse(#[from] crate::sparse::SparseError),
     /// A report that cannot be read.
     #[error("{}: {reason}", .path.display())]
     Report {
@@ -104,7 +107,8 @@ pub fn synthetic_frames(n_frames: usize) -> Result<(Vec<PointCloud>, String), Sy
 /// Counts a model for a workload.
 pub fn profile(spec: &ModelSpec, workload: Workload) -> ModelProfile {
     let [nx, ny, _] = spec.grid().shape;
-    ModelProfile { model: spec.name.clone(), grid: [nx, ny], workload, cost: count(spec, &workload), latency: None }
+    let cost = count(spec, &workload);
+    ModelProfile { model: spec.name.clone(), grid: [nx, ny], workload, cost, latency: None }
 }
 
 /// Times a model on clouds with a sensor's own columns and raw intensity.

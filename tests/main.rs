@@ -22,6 +22,7 @@ mod postprocess;
 mod profile;
 mod replay;
 mod sources;
+mod sparse;
 mod support;
 mod synth;
 mod tidy;

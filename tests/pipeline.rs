@@ -3,11 +3,11 @@
 use pivotal::cloud::{Feature, PointCloud};
 use pivotal::model::init::{HeadMultipliers, hash_weights};
 use pivotal::model::layers::Mode;
+use pivotal::model::net::Net;
 use pivotal::model::params::{Params, Weights};
-use pivotal::model::pillar_net::PillarNet;
 use pivotal::model::pillar_vfe::PaddedVoxels;
 use pivotal::model::spec::{BackboneSpec, ModelSpec, NetworkSpec};
-use pivotal::model::{expected_params, fused::FusedPillarNet};
+use pivotal::model::{expected_params, fused::FusedNet};
 use pivotal::pipeline::{Pipeline, PipelineError, PipelineOptions, Precision, boxes_from_maps};
 use pivotal::time::Stamp;
 use pivotal::voxel::{Grid, VoxelCaps, VoxelCounts, Voxelizer, voxelize_by_sort, voxelize_on_device};
@@ -96,7 +96,7 @@ proptest! {
 /// A spec of an asymmetric range small enough to run in milliseconds.
 pub fn small_spec(name: &str) -> ModelSpec {
     let mut spec = ModelSpec::builtin(name).unwrap();
-    let [vx, vy, _] = spec.grid.voxel_size;
+    let [vx, vy] = [0, 1].map(|axis| spec.grid.voxel_size[axis] * spec.network.stride() as f32);
     spec.grid.range = [-8.0 * vx, -12.0 * vy, -2.0, 24.0 * vx, 12.0 * vy, 4.0];
     spec
 }
@@ -133,22 +133,22 @@ fn fused_network_equals_plain_network_for_every_built_in_spec_hard_capped_and_dy
             let weights = weights(&spec);
             let pillars =
                 voxelize_on_device(&mut Voxelizer::new(spec.grid(), spec.caps()), &cloud.points, 5, Device::Cpu).unwrap();
-            let plain = PillarNet::new(&Params::load(&weights, Device::Cpu), &spec);
-            let fused = FusedPillarNet::new(&plain, &spec.grid(), cap, Kind::Float);
-            let features = fused.pillar_features(&pillars);
-            let shared = fused.shared(&fused.backbone(&fused.scatter(&features, &pillars)));
+            let plain = Net::new(&Params::load(&weights, Device::Cpu), &spec);
+            let fused = FusedNet::new(&plain, &spec.grid(), cap, Kind::Float);
+            let features = fused.voxel_features(&pillars);
+            let shared = fused.head.shared(&fused.backbone(&fused.map_of(&pillars)));
             let padded = PaddedVoxels::from_clouds(&[pillars], cap);
             let trace = plain.forward(&padded, Mode::Eval);
             let off = |ours: &Tensor, theirs: &Tensor| {
                 (ours - theirs).abs().max().double_value(&[]) / theirs.abs().max().double_value(&[])
             };
-            assert!(off(&features, &trace.vfe.pillar_features) < 1e-5, "{name} {cap:?}: pillar features");
+            assert!(off(&features, trace.voxel_features()) < 1e-5, "{name} {cap:?}: voxel features");
             assert!(off(&shared, &trace.head.shared) < 2e-5, "{name} {cap:?}: shared map");
-            assert!(off(&fused.heat_map(&shared), &trace.head.heat_map.squeeze_dim(0)) < 2e-5, "{name} {cap:?}: heat map");
+            assert!(off(&fused.head.heat_map(&shared), &trace.head.heat_map.squeeze_dim(0)) < 2e-5, "{name} {cap:?}: heat map");
             // Every cell, so that all borders and corners are among them.
-            let (h, w) = (spec.grid().shape[1] as i64, spec.grid().shape[0] as i64);
+            let (_, _, h, w) = shared.size4().unwrap();
             let cells = Tensor::arange(h * w, (Kind::Int64, Device::Cpu));
-            let at = fused.regression_at(&shared, &cells.divide_scalar_mode(w, "floor"), &cells.remainder(w));
+            let at = fused.head.regression_at(&shared, &cells.divide_scalar_mode(w, "floor"), &cells.remainder(w));
             let maps = trace.head.regression.view([8, h * w]).transpose(0, 1);
             assert!(off(&at, &maps) < 2e-5, "{name} {cap:?}: regression at cells");
         }
@@ -165,7 +165,7 @@ fn process_equals_plain_network_and_repeats_itself() {
     assert!(!first.detections.is_empty(), "the test needs boxes to compare");
 
     let pillars = voxelize_on_device(&mut Voxelizer::new(spec.grid(), spec.caps()), &cloud.points, 5, Device::Cpu).unwrap();
-    let plain = PillarNet::new(&Params::load(&weights, Device::Cpu), &spec);
+    let plain = Net::new(&Params::load(&weights, Device::Cpu), &spec);
     let trace = plain.forward(&PaddedVoxels::from_clouds(&[pillars], spec.grid.max_points_per_voxel), Mode::Eval);
     let boxes = boxes_from_maps(&trace.head, &spec).unwrap();
     assert_eq!(first.n_candidates, boxes.decoded.len());
@@ -235,7 +235,7 @@ fn weights_of_another_spec_are_refused_with_every_difference() {
 /// The spec of a backbone of `n` blocks with equal strides that upsample to the first map as far as i64 goes.
 fn strided(n: usize, stride: i64) -> ModelSpec {
     let mut spec = ModelSpec::builtin("cp-pillar-v0.64-xxs").unwrap();
-    let NetworkSpec::Pillar(pillar) = &mut spec.network;
+    let NetworkSpec::Pillar(pillar) = &mut spec.network else { panic!("a pillar spec") };
     pillar.backbone_2d = BackboneSpec {
         layer_nums: vec![0; n],
         strides: vec![stride; n],
@@ -277,7 +277,7 @@ fn specs_that_break_rules_are_refused_with_every_rule() {
         ("max_peaks: 500", "max_peaks: 0", "postprocess.max_peaks = 0: 1 to 4096"),
         ("score_threshold: 0.1", "score_threshold: 1.5", "score_threshold = 1.5: 0 <= score < 1"),
         ("iou: 0.7", "iou: -1.0", "postprocess.nms.iou = -1.0: 0 to 2"),
-        ("head_channels: 16", "head_channels: 0", "head_channels = 0: 1 to 4096"),
+        ("head_channels: 16", "head_channels: 0", "head_channels = 0: channels are 1 to 4096"),
         ("max_points_per_voxel: 50", "max_points_per_voxel: 0", "max_points_per_voxel = Some(0): 1 to 2147483647"),
         (
             "max_points_per_voxel: 50",
@@ -288,7 +288,11 @@ fn specs_that_break_rules_are_refused_with_every_rule() {
         ("max_voxels: 150000", "max_voxels: 9223372036854775808", "max_voxels = Some(9223372036854775808): 1 to 2147483647"),
         ("0.64", "1.0e-38", "must divide the range along x into 1 to 8192 whole cells, gives 1484"),
         ("-74.24", "-3.4e38", "must divide the range along x into 1 to 8192 whole cells, gives 5312"),
-        ("head_channels: 16", "head_channels: 9223372036854775807", "head_channels = 9223372036854775807: 1 to 4096"),
+        (
+            "head_channels: 16",
+            "head_channels: 9223372036854775807",
+            "head_channels = 9223372036854775807: channels are 1 to 4096",
+        ),
         ("max_voxels: 150000", "max_voxel: 150000", "max_voxel"),
         ("head_channels: 16", "head_channels: many", "head_channels"),
         ("- Cyclist", "- Vehicle", "classes = [\"Vehicle\", \"Pedestrian\", \"Vehicle\"]: names must differ"),

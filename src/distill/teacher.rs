@@ -5,13 +5,13 @@ use tch::{Device, IndexOp, Kind, Tensor};
 use super::TeacherMode;
 use crate::model::center_head::HeadMaps;
 use crate::model::directory::LoadedModel;
-use crate::model::fused::FusedPillarNet;
+use crate::model::fused::FusedNet;
 use crate::model::layers::Mode;
+use crate::model::net::Net;
 use crate::model::params::{Params, Weights, differences};
-use crate::model::pillar_net::PillarNet;
 use crate::model::pillar_vfe::PaddedVoxels;
 use crate::model::spec::{ModelSpec, SpecError};
-use crate::pipeline::{PILLAR_STRIDE, Precision, guard};
+use crate::pipeline::{Precision, guard};
 use crate::postprocess::{self, Detection, Peaks, PostprocessError};
 use crate::voxel::{Grid, VoxelCounts, VoxelTensors};
 
@@ -71,15 +71,15 @@ pub struct Teacher {
     sha256: String,
     grid: Grid,
     options: TeacherOptions,
-    net: Net,
+    net: Network,
 }
 
 #[derive(Debug)]
-enum Net {
+enum Network {
     /// Statistics of the batch. Its running ones change with every batch and are read by nobody.
-    Plain(Box<PillarNet>, Kind),
+    Plain(Box<Net>, Kind),
     /// Statistics of its training.
-    Fused(Box<FusedPillarNet>),
+    Fused(Box<FusedNet>),
 }
 
 impl Teacher {
@@ -118,12 +118,12 @@ impl Teacher {
         };
         let net = guard(TeacherError::Network, || {
             let own: Weights = weights.iter().map(|(name, tensor)| (name.clone(), tensor.copy())).collect();
-            let plain = PillarNet::new(&Params::load(&own, options.device), &spec);
+            let plain = Net::new(&Params::load(&own, options.device), &spec);
             Ok(match options.mode {
                 TeacherMode::Eval => {
-                    Net::Fused(Box::new(FusedPillarNet::new(&plain, &spec.grid(), spec.grid.max_points_per_voxel, kind)))
+                    Network::Fused(Box::new(FusedNet::new(&plain, &spec.grid(), spec.grid.max_points_per_voxel, kind)))
                 }
-                TeacherMode::Train => Net::Plain(Box::new(plain), kind),
+                TeacherMode::Train => Network::Plain(Box::new(plain), kind),
             })
         })?;
         Ok(Self { grid: spec.grid(), sha256: sha256.to_owned(), spec, options, net })
@@ -144,32 +144,32 @@ impl Teacher {
         self.options
     }
 
-    /// Cells of its pillars.
+    /// Cells of its voxels.
     pub fn grid(&self) -> &Grid {
         &self.grid
     }
 
     /// Cells of the grid along one edge of a cell of its maps.
     pub fn stride(&self) -> usize {
-        PILLAR_STRIDE
+        self.spec.network.stride()
     }
 
-    /// Asks it about a batch of its own pillars.
+    /// Asks it about a batch of its own voxels.
     ///
     /// # Errors
     /// When libtorch fails, or the maps are not what the spec says.
-    pub fn output(&self, pillars: &PaddedVoxels) -> Result<TeacherOutput, TeacherError> {
+    pub fn output(&self, voxels: &PaddedVoxels) -> Result<TeacherOutput, TeacherError> {
         guard(TeacherError::Network, || match &self.net {
-            Net::Plain(net, kind) => self.of_plain(net, *kind, pillars),
-            Net::Fused(net) => self.of_fused(net, pillars),
+            Network::Plain(net, kind) => self.of_plain(net, *kind, voxels),
+            Network::Fused(net) => self.of_fused(net, voxels),
         })
     }
 
-    fn of_plain(&self, net: &PillarNet, kind: Kind, pillars: &PaddedVoxels) -> Result<TeacherOutput, TeacherError> {
-        let HeadMaps { heat_map, regression, .. } = net.forward_fast(pillars, Mode::Train, kind);
+    fn of_plain(&self, net: &Net, kind: Kind, voxels: &PaddedVoxels) -> Result<TeacherOutput, TeacherError> {
+        let HeadMaps { heat_map, regression, .. } = net.forward_fast(voxels, Mode::Train, kind);
         let [heat_map, regression] = [heat_map, regression].map(|map| map.contiguous());
         let mut boxes = Vec::new();
-        for frame_idx in 0..pillars.batch_size {
+        for frame_idx in 0..voxels.batch_size {
             let peaks = postprocess::top_peaks(&heat_map.i(frame_idx), self.spec.postprocess.max_peaks)?;
             let (_, channels, _, w) = regression.size4()?;
             let cells = regression.i(frame_idx).view([channels, -1]).index_select(1, &(&peaks.row * w + &peaks.col));
@@ -178,17 +178,16 @@ impl Teacher {
         Ok(TeacherOutput { heat_map, regression: self.options.regression.then_some(regression), boxes })
     }
 
-    fn of_fused(&self, net: &FusedPillarNet, pillars: &PaddedVoxels) -> Result<TeacherOutput, TeacherError> {
+    fn of_fused(&self, net: &FusedNet, voxels: &PaddedVoxels) -> Result<TeacherOutput, TeacherError> {
         let (mut heat_maps, mut regressions, mut boxes) = (Vec::new(), Vec::new(), Vec::new());
-        for frame_idx in 0..pillars.batch_size {
-            let pillars = frame_of(pillars, frame_idx);
-            let map = net.scatter(&net.pillar_features(&pillars), &pillars);
-            let shared = net.shared(&net.backbone(&map));
-            let heat_map = net.heat_map(&shared);
+        for frame_idx in 0..voxels.batch_size {
+            let voxels = frame_of(voxels, frame_idx);
+            let shared = net.head.shared(&net.backbone(&net.map_of(&voxels)));
+            let heat_map = net.head.heat_map(&shared);
             let peaks = postprocess::top_peaks(&heat_map, self.spec.postprocess.max_peaks)?;
-            boxes.push(self.boxes(&peaks, &net.regression_at(&shared, &peaks.row, &peaks.col))?);
+            boxes.push(self.boxes(&peaks, &net.head.regression_at(&shared, &peaks.row, &peaks.col))?);
             if self.options.regression {
-                regressions.push(net.regression(&shared));
+                regressions.push(net.head.regression(&shared));
             }
             heat_maps.push(heat_map);
         }
@@ -198,25 +197,25 @@ impl Teacher {
 
     fn boxes(&self, peaks: &Peaks, regression: &Tensor) -> Result<Vec<Detection>, TeacherError> {
         let ModelSpec { classes, postprocess, .. } = &self.spec;
-        let decoded = postprocess::decode_boxes(peaks, regression, &self.grid, PILLAR_STRIDE, classes, postprocess)?;
+        let decoded = postprocess::decode_boxes(peaks, regression, &self.grid, self.stride(), classes, postprocess)?;
         Ok(decoded.detections)
     }
 }
 
 /// One frame of a padded batch without its padding.
-fn frame_of(pillars: &PaddedVoxels, frame_idx: i64) -> VoxelTensors {
-    let rows = pillars.coords.i((.., 0)).eq(frame_idx).nonzero().view([-1]);
-    let num_points = pillars.num_points.index_select(0, &rows);
-    let voxels = pillars.voxels.index_select(0, &rows); // [P, T, D]
-    let (n_voxels, slots, d) = voxels.size3().unwrap_or_default();
-    let slot = Tensor::arange(slots, (Kind::Int64, voxels.device())).view([1, -1]);
+fn frame_of(voxels: &PaddedVoxels, frame_idx: i64) -> VoxelTensors {
+    let rows = voxels.coords.i((.., 0)).eq(frame_idx).nonzero().view([-1]);
+    let num_points = voxels.num_points.index_select(0, &rows);
+    let padded = voxels.voxels.index_select(0, &rows); // [P, T, D]
+    let (n_voxels, slots, d) = padded.size3().unwrap_or_default();
+    let slot = Tensor::arange(slots, (Kind::Int64, padded.device())).view([1, -1]);
     let stored = slot.lt_tensor(&num_points.view([-1, 1])).view([-1]).nonzero().view([-1]);
     let n_points = stored.size()[0] as usize;
     VoxelTensors {
-        points: voxels.view([-1, d]).index_select(0, &stored),
-        point_index: Tensor::arange(n_points as i64, (Kind::Int64, voxels.device())),
+        points: padded.view([-1, d]).index_select(0, &stored),
+        point_index: Tensor::arange(n_points as i64, (Kind::Int64, padded.device())),
         voxel_of_point: stored.divide_scalar_mode(slots.max(1), "floor"),
-        coords: pillars.coords.index_select(0, &rows).i((.., 1..)),
+        coords: voxels.coords.index_select(0, &rows).i((.., 1..)),
         num_points,
         counts: VoxelCounts { received: n_points, in_voxels: n_points, voxels: n_voxels as usize, ..VoxelCounts::default() },
     }

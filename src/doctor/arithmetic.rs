@@ -1,7 +1,7 @@
 //! The spec by itself: range against cells and strides, thresholds, limits of boxes.
 
 use super::{Finding, Severity};
-use crate::model::spec::{ModelSpec, NetworkSpec, SpecError};
+use crate::model::spec::{ModelSpec, SpecError};
 
 /// A score threshold above this cuts recall away before evaluation sees it.
 const HIGH_THRESHOLD: f32 = 0.3;
@@ -33,10 +33,9 @@ pub fn check(spec: &ModelSpec, findings: &mut Vec<Finding>) -> bool {
 
 /// What does not divide along an axis, and the nearest range that does.
 fn range_of_axis(spec: &ModelSpec, axis: usize) -> Option<(String, String)> {
-    let NetworkSpec::Pillar(net) = &spec.network;
     let (low, high) = (f64::from(spec.grid.range[axis]), f64::from(spec.grid.range[axis + 3]));
     let cell = f64::from(spec.grid.voxel_size[axis]);
-    let stride = net.backbone_2d.strides.iter().copied().try_fold(1i64, i64::checked_mul).filter(|stride| *stride > 0)?;
+    let stride = spec.network.cell_multiple()?;
     let cells = (high - low) / cell;
     if !(cells.is_finite() && cells > 0.0) {
         return None;
@@ -46,11 +45,8 @@ fn range_of_axis(spec: &ModelSpec, axis: usize) -> Option<(String, String)> {
         return None;
     }
     let name = ["x", "y"][axis];
-    let fault = if whole {
-        format!("which is no multiple of the backbone's strides ({stride})")
-    } else {
-        "which is not whole".to_owned()
-    };
+    let fault =
+        if whole { format!("which is no multiple of the network's strides ({stride})") } else { "which is not whole".to_owned() };
     let measured =
         format!("range along {name} is {low} to {high} m; with cells of {cell} m that makes {cells:.2} cells, {fault}");
     // Round the cell to what was written in decimal: 0.64 and not 0.6399999857.

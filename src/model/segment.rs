@@ -21,6 +21,17 @@ pub fn decorate(pillars: &VoxelTensors, grid: &Grid) -> Tensor {
     }
 }
 
+/// Mean of all columns over the points of each voxel.
+///
+/// # Shapes
+/// - out: `[P, D]`
+pub fn segment_mean(voxels: &VoxelTensors) -> Tensor {
+    match voxels.points.device() {
+        Device::Cpu => segment_mean_by_loop(voxels),
+        _ => segment_mean_by_scatter(voxels),
+    }
+}
+
 /// Maximum over the points of each pillar.
 ///
 /// # Shapes
@@ -81,6 +92,29 @@ fn decorate_by_scatter(pillars: &VoxelTensors, grid: &Grid) -> Tensor {
     let mean = mean.index_select(0, &pillars.voxel_of_point);
     let center = pillar_centers(grid, &pillars.coords).index_select(0, &pillars.voxel_of_point);
     Tensor::cat(&[pillars.points.shallow_clone(), &xyz - mean, xyz - center], 1)
+}
+
+fn segment_mean_by_loop(voxels: &VoxelTensors) -> Tensor {
+    let d = voxels.points.size()[1] as usize;
+    let mut out = Tensor::zeros([voxels.n_voxels(), d as i64], (Kind::Float, Device::Cpu));
+    let (points, counts) = (floats(&voxels.points), integers(&voxels.num_points));
+    let mut point_idx = 0;
+    for (count, mean) in counts.iter().zip(floats_mut(&mut out).chunks_exact_mut(d)) {
+        let end = point_idx + *count as usize;
+        for row in points[point_idx * d..end * d].chunks_exact(d) {
+            for (sum, value) in mean.iter_mut().zip(row) {
+                *sum += value;
+            }
+        }
+        mean.iter_mut().for_each(|sum| *sum /= *count as f32);
+        point_idx = end;
+    }
+    out
+}
+
+fn segment_mean_by_scatter(voxels: &VoxelTensors) -> Tensor {
+    let sum = Tensor::zeros([voxels.n_voxels(), voxels.points.size()[1]], (Kind::Float, voxels.points.device()));
+    sum.index_add(0, &voxels.voxel_of_point, &voxels.points) / voxels.num_points.to_kind(Kind::Float).unsqueeze(1)
 }
 
 fn segment_max_by_loop(values: &Tensor, pillars: &VoxelTensors) -> Tensor {
@@ -203,6 +237,8 @@ mod tests {
         let pillars = pillars(&grid);
         let (looped, scattered) = (decorate_by_loop(&pillars, &grid), decorate_by_scatter(&pillars, &grid));
         assert!((&looped - scattered).abs().max().double_value(&[]) < 1e-5);
+        let (mean, scattered_mean) = (segment_mean_by_loop(&pillars), segment_mean_by_scatter(&pillars));
+        assert!((mean - scattered_mean).abs().max().double_value(&[]) < 1e-4);
         let (looped, scattered) = (segment_max_by_loop(&looped, &pillars), segment_max_by_scatter(&looped, &pillars));
         assert_eq!(looped, scattered);
         let values = decorate_by_loop(&pillars, &grid).round(); // rounded, so that some are equal

@@ -1,8 +1,7 @@
 //! What the weights dictate: architecture, grid, classes, input features, thresholds. Travels beside the weights.
 
 mod anchor;
-
-pub use anchor::{AnchorHeadSpec, AnchorSpec};
+mod network;
 
 use std::collections::BTreeMap;
 
@@ -10,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::cloud::{Feature, InputSpec, IntensityMode};
 use crate::voxel::{Grid, VoxelCaps};
+pub use anchor::{AnchorHeadSpec, AnchorSpec};
+pub use network::{Backbone3dSpec, BackboneSpec, FrontSpec, HeadSpec, NetworkSpec, PillarNetSpec, VoxelNetSpec};
 
 /// The spec of one detector, as `spec.yaml` holds it. Unknown keys are refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,42 +46,6 @@ pub struct GridSpec {
     /// Cells kept; absent for dynamic voxelisation, which keeps all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_voxels: Option<usize>,
-}
-
-/// The layers of one of the network families.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum NetworkSpec {
-    /// PillarVFE, scatter, BaseBEVBackbone, CenterHead.
-    Pillar(PillarNetSpec),
-}
-
-/// CP-Pillar and its students (sparsekd-spec section 2.3).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PillarNetSpec {
-    /// Output channels of the two PFN layers; the first is doubled by concatenation, so its linear layer has half.
-    pub vfe_filters: Vec<i64>,
-    /// The 2-D backbone.
-    pub backbone_2d: BackboneSpec,
-    /// Channels of the head's shared convolution and of each branch.
-    pub head_channels: i64,
-}
-
-/// BaseBEVBackbone: one entry per block in every list.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BackboneSpec {
-    /// Convolutions after the first one of each block.
-    pub layer_nums: Vec<usize>,
-    /// Stride of each block's first convolution.
-    pub strides: Vec<i64>,
-    /// Channels of each block.
-    pub filters: Vec<i64>,
-    /// Stride and kernel of each block's transposed convolution.
-    pub upsample_strides: Vec<i64>,
-    /// Channels of each transposed convolution.
-    pub upsample_filters: Vec<i64>,
 }
 
 /// From head maps to boxes (sparsekd-spec section 2.7).
@@ -176,15 +141,11 @@ pub enum SpecError {
 
 /// Highest cap of the voxeliser: its counts are i32.
 const MAX_CAP: usize = i32::MAX as usize;
-/// Most blocks of a backbone.
-const MAX_BLOCKS: usize = 8;
 /// Most cells along an axis.
 const MAX_CELLS: usize = 8192;
-/// Largest product of the strides: beyond it, a whole axis of any grid is less than one cell.
-const MAX_TOTAL_STRIDE: i64 = MAX_CELLS as i64;
 
 /// The specs of `config/models`, part of the binary so that it works from any folder.
-const BUILTIN: [(&str, &str); 7] = [
+const BUILTIN: [(&str, &str); 11] = [
     ("cp-pillar", include_str!("../../config/models/cp-pillar.yaml")),
     ("cp-pillar-v0.4", include_str!("../../config/models/cp-pillar-v0.4.yaml")),
     ("cp-pillar-v0.48", include_str!("../../config/models/cp-pillar-v0.48.yaml")),
@@ -192,6 +153,10 @@ const BUILTIN: [(&str, &str); 7] = [
     ("cp-pillar-v0.64-s", include_str!("../../config/models/cp-pillar-v0.64-s.yaml")),
     ("cp-pillar-v0.64-xs", include_str!("../../config/models/cp-pillar-v0.64-xs.yaml")),
     ("cp-pillar-v0.64-xxs", include_str!("../../config/models/cp-pillar-v0.64-xxs.yaml")),
+    ("cp-voxel", include_str!("../../config/models/cp-voxel.yaml")),
+    ("cp-voxel-s", include_str!("../../config/models/cp-voxel-s.yaml")),
+    ("cp-voxel-xs", include_str!("../../config/models/cp-voxel-xs.yaml")),
+    ("cp-voxel-xxs", include_str!("../../config/models/cp-voxel-xxs.yaml")),
 ];
 
 impl ModelSpec {
@@ -264,9 +229,7 @@ impl ModelSpec {
         rule(distinct.len() == self.classes.len(), "classes", &self.classes, "names must differ");
         self.check_input(&mut rule);
         self.check_grid(&mut rule);
-        match &self.network {
-            NetworkSpec::Pillar(pillar) => pillar.check(&self.grid(), &mut rule),
-        }
+        self.network.check(&self.grid(), &mut rule);
         self.postprocess.check(&self.classes, &mut rule);
         if problems.is_empty() { Ok(()) } else { Err(SpecError::Values { origin: origin.to_owned(), problems }) }
     }
@@ -310,51 +273,6 @@ impl ModelSpec {
 
 /// Takes whether a rule holds, the key, its value, and the rule in words.
 type Rule<'a> = &'a mut dyn FnMut(bool, &str, &dyn std::fmt::Debug, &str);
-
-impl PillarNetSpec {
-    fn check(&self, grid: &Grid, rule: Rule<'_>) {
-        let key = "network.pillar.vfe_filters";
-        rule(self.vfe_filters.len() == 2, key, &self.vfe_filters, "needs two layers");
-        rule(self.vfe_filters.iter().all(|c| (1..=4096).contains(c)), key, &self.vfe_filters, "channels are 1 to 4096");
-        rule(self.vfe_filters.first().is_none_or(|c| c % 2 == 0), key, &self.vfe_filters, "the first layer's count must be even");
-        rule((1..=4096).contains(&self.head_channels), "network.pillar.head_channels", &self.head_channels, "1 to 4096");
-        rule(grid.shape[2] == 1, "grid.voxel_size", &grid.voxel_size, "pillars need exactly one cell along z");
-        let b = &self.backbone_2d;
-        let n = b.layer_nums.len();
-        let lengths = [b.strides.len(), b.filters.len(), b.upsample_strides.len(), b.upsample_filters.len()];
-        let key = "network.pillar.backbone_2d";
-        rule(n <= MAX_BLOCKS, key, &n, &format!("at most {MAX_BLOCKS} blocks"));
-        rule(n > 0 && lengths.iter().all(|len| *len == n), key, &lengths, "every list needs one entry per block");
-        let counts = b.filters.iter().chain(&b.upsample_filters);
-        rule(counts.clone().all(|c| (1..=4096).contains(c)), key, b, "channels are 1 to 4096");
-        rule(b.layer_nums.iter().all(|layers| *layers <= 64), key, &b.layer_nums, "at most 64 layers a block");
-        let Some(total) = b.check_strides(key, rule) else { return };
-        for axis in 0..2 {
-            let cells = grid.shape[axis];
-            rule(
-                cells as i64 % total == 0,
-                "grid.range",
-                &cells,
-                &format!("cells must be a multiple of the strides' product {total}"),
-            );
-        }
-    }
-}
-
-impl BackboneSpec {
-    /// The product of the strides; `None` when it is over its limit, which is then the last rule named.
-    fn check_strides(&self, key: &str, rule: Rule<'_>) -> Option<i64> {
-        let mut total = 1i64;
-        for (stride, up) in self.strides.iter().zip(&self.upsample_strides) {
-            rule((1..=8).contains(stride), key, stride, "strides are 1 to 8");
-            let product = total.checked_mul((*stride).clamp(1, 8)).filter(|product| *product <= MAX_TOTAL_STRIDE);
-            rule(product.is_some(), key, &self.strides, &format!("the product of the strides is at most {MAX_TOTAL_STRIDE}"));
-            total = product?;
-            rule(total == *up, key, up, &format!("upsample_stride must undo the strides so far ({total})"));
-        }
-        Some(total)
-    }
-}
 
 impl PostprocessSpec {
     fn check(&self, classes: &[String], rule: Rule<'_>) {

@@ -15,6 +15,8 @@ use crate::voxel::Grid;
 
 /// Of losses whose maps are the reference's own, relative.
 const LOSS: f64 = 1e-5;
+/// Of scores.
+const SCORE: f64 = 1e-6;
 
 /// Anchors, boxes, targets, losses and their gradients from the maps that the file holds.
 pub fn run(golden: &Golden, companion: &Companion, case: &mut Case) -> Result<(), ParityError> {
@@ -31,7 +33,7 @@ pub fn run(golden: &Golden, companion: &Companion, case: &mut Case) -> Result<()
     let frames = training::true_boxes(golden, "input/gt_boxes")?;
     for batch_idx in 0..frames.len() {
         let found = tch::no_grad(|| decode_anchors(&of_eval.frame(batch_idx), &anchors, &classes, &thresholds()))?;
-        anchors::decode_stages(golden, batch_idx, "eval", &found.detections, case)?;
+        anchors::decode_stages(golden, batch_idx, "eval", &found.detections, SCORE, case)?;
     }
     let targets = anchors::target_stages(golden, companion, &frames, &anchors, case)?;
     for (prefix, maps) in [("train_frozenbn", of_eval), ("train", maps("train")?)] {

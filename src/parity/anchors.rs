@@ -28,12 +28,13 @@ pub fn anchor_stage(golden: &Golden, anchors: &Anchors, case: &mut Case) -> Resu
     Ok(())
 }
 
-/// `eval/decode.{batch_idx}.*` against the detections of that cloud before suppression.
+/// `eval/decode.{batch_idx}.*` against the detections of that cloud before suppression, scores to within `score_limit`.
 pub fn decode_stages(
     golden: &Golden,
     batch_idx: usize,
     label: &str,
     found: &[Detection],
+    score_limit: f64,
     case: &mut Case,
 ) -> Result<(), ParityError> {
     let key = format!("eval/decode.{batch_idx}");
@@ -45,7 +46,7 @@ pub fn decode_stages(
     let (rows, _) = rows.as_chunks::<BOX_VALUES>();
     let boxes = rows.iter().zip(scores).zip(Vec::<i64>::try_from(class)?);
     let boxes: Vec<_> = boxes.map(|((row, score), class)| GoldenBox { row: *row, score, label: class + 1 }).collect();
-    case.stages.push(same_set(&format!("{label}/decode.{batch_idx}"), found, &boxes));
+    case.stages.push(same_set(&format!("{label}/decode.{batch_idx}"), found, &boxes, score_limit));
     Ok(())
 }
 

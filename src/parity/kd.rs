@@ -295,7 +295,7 @@ fn label_assign(golden: &Golden, companion: &Companion, case: &mut Case) -> Resu
         case.stages.push(compare(&format!("{name}/merged_boxes"), &padded_rows(&merged), expected, Limit::Abs(1e-6)));
         let n_classes = golden.get(&format!("{name}/heatmap"))?.size().get(1).copied().unwrap_or(0) as usize;
         let targets = draw_targets(&merged, &grid, 1, n_classes, &TargetSettings::default());
-        target_stages(golden, &[&format!("{name}/"), "target_boxes"], &name, &targets, case)?;
+        target_stages(golden, &[&format!("{name}/"), "target_boxes"], &name, &targets, TARGET_BOXES, case)?;
         let helpers: Vec<_> =
             golden.names().filter(|key| key.starts_with(&format!("{name}/")) && key.ends_with(".masks")).collect();
         case.unsupported.extend(helpers.iter().map(|key| format!("{key}: no loss uses it")));
@@ -310,6 +310,7 @@ pub(super) fn target_stages(
     [prefix, boxes]: &[&str; 2],
     stage: &str,
     targets: &Targets,
+    box_limit: Limit,
     case: &mut Case,
 ) -> Result<(), ParityError> {
     let heat_map = golden.get(&format!("{prefix}heatmap"))?;
@@ -320,7 +321,7 @@ pub(super) fn target_stages(
         Tensor::cat(&[ours.shallow_clone(), Tensor::zeros(shape, (ours.kind(), ours.device()))], 1).narrow(1, 0, rows)
     };
     let parts =
-        [("inds", &targets.index, Limit::Exact), ("masks", &targets.mask, Limit::Exact), (*boxes, &targets.boxes, TARGET_BOXES)];
+        [("inds", &targets.index, Limit::Exact), ("masks", &targets.mask, Limit::Exact), (*boxes, &targets.boxes, box_limit)];
     for (name, ours, limit) in parts {
         let expected = golden.get(&format!("{prefix}{name}"))?;
         let rows = expected.size().get(1).copied().unwrap_or(0);

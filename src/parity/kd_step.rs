@@ -9,6 +9,7 @@ use super::golden::{Companion, Golden};
 use super::kd::{detections, target_stages, true_boxes};
 use super::{Case, ParityError};
 use crate::distill::label::{LabelKd, merge_labels};
+use crate::distill::logit::LogitKd;
 use crate::distill::teacher::{Teacher, TeacherError, TeacherOptions, TeacherOutput};
 use crate::distill::{DistillConfig, StudentMaps, TeacherFrom, TeacherMode, distill_loss};
 use crate::geometry::wrap_angle;
@@ -16,8 +17,8 @@ use crate::model::center_head::REGRESSION_BRANCHES;
 use crate::model::expected_params;
 use crate::model::init::{HeadMultipliers, hash_weights};
 use crate::model::layers::Mode;
+use crate::model::net::Net;
 use crate::model::params::{Params, Weights};
-use crate::model::pillar_net::PillarNet;
 use crate::model::pillar_vfe::PaddedVoxels;
 use crate::model::spec::ModelSpec;
 use crate::pipeline::Precision;
@@ -28,6 +29,8 @@ use crate::voxel::{Voxelizer, voxelize_on_device};
 
 /// Of maps after a forward pass with batch statistics.
 const MAPS: Limit = Limit::OfMax(1e-3);
+/// Of target boxes, those of the teacher's head maps among them.
+const TARGET_BOXES: Limit = Limit::Abs(1e-3);
 /// Of the detection losses.
 const LOSS: Limit = Limit::Each { relative: 2e-4, absolute: 1e-9 };
 /// Of the distillation losses.
@@ -44,8 +47,8 @@ const STORED_SCORE: f32 = 0.3;
 pub fn run(path: &Path, companion: &Companion, student: &str, case: &mut Case) -> Result<(), ParityError> {
     let stem = format!("e2e_{student}");
     let yaml: String = companion.get(&[&stem, "yaml"])?;
-    let (Ok(mut spec), Some(min_scores)) = (ModelSpec::builtin(student), released_scores(student)) else {
-        case.unsupported.push(format!("`{student}` ({yaml}) is no pillar student of this build"));
+    let (Ok(mut spec), Some(released)) = (ModelSpec::builtin(student), released(student)) else {
+        case.unsupported.push(format!("`{student}` ({yaml}) is no student of this build"));
         return Ok(());
     };
     let golden = Golden::read(path)?;
@@ -56,15 +59,17 @@ pub fn run(path: &Path, companion: &Companion, student: &str, case: &mut Case) -
         "train" => TeacherMode::Train,
         _ => TeacherMode::Eval,
     };
-    let mut config = DistillConfig::released(TeacherFrom::Model(PathBuf::from("cp-pillar")));
-    let label = LabelKd { min_scores, ..LabelKd::default() };
+    let mut config = DistillConfig::released(TeacherFrom::Model(PathBuf::from(released.teacher)));
+    let label = LabelKd { min_scores: released.min_scores.to_vec(), ..LabelKd::default() };
     config.teacher.mode = mode;
+    config.logit = Some(LogitKd { weight: released.logit_weight, ..LogitKd::default() });
+    config.regression_weight = released.regression_weight;
 
     let number = |key: &str| companion.get::<f64>(&[&stem, key]);
     let seed = |key: &str| companion.get::<u64>(&[&stem, key]);
     let weights =
         |spec: &ModelSpec, seed: u64, hm_weight: f64| hash_weights(&expected_params(spec), seed, &HeadMultipliers { hm_weight });
-    let teacher_spec = ModelSpec::builtin("cp-pillar")?;
+    let teacher_spec = ModelSpec::builtin(released.teacher)?;
     let teacher_weights = weights(&teacher_spec, seed("teacher_weight_seed")?, number("teacher_hm_mult")?);
     let options = TeacherOptions { mode, precision: Precision::F32, regression: true, device: Device::Cpu };
     let operation = |error: TeacherError| ParityError::Operation(error.to_string());
@@ -77,8 +82,8 @@ pub fn run(path: &Path, companion: &Companion, student: &str, case: &mut Case) -
     let n_kept: Vec<usize> = merged.iter().zip(&truth).map(|(merged, truth)| merged.len() - truth.len()).collect();
     case.stages.push(exact("teacher_boxes_above_threshold", &n_kept, &companion.get(&[&stem, "teacher_boxes_above_threshold"])?));
     let settings = TargetSettings::default();
-    let targets = draw_targets(&merged, &spec.grid(), 1, spec.classes.len(), &settings);
-    target_stages(&golden, &["student/target.", "boxes"], "student/target", &targets, case)?;
+    let targets = draw_targets(&merged, &spec.grid(), spec.network.stride(), spec.classes.len(), &settings);
+    target_stages(&golden, &["student/target.", "boxes"], "student/target", &targets, TARGET_BOXES, case)?;
     let teacher_targets = draw_targets(&truth, teacher.grid(), teacher.stride(), spec.classes.len(), &settings);
 
     let student_weights = weights(&spec, seed("student_weight_seed")?, number("student_hm_mult")?);
@@ -86,7 +91,7 @@ pub fn run(path: &Path, companion: &Companion, student: &str, case: &mut Case) -
     for (_, tensor) in student_weights.iter().filter(|(name, _)| learnable(name)) {
         let _ = tensor.set_requires_grad(true);
     }
-    let net = PillarNet::new(&Params::load(&student_weights, Device::Cpu), &spec);
+    let net = Net::new(&Params::load(&student_weights, Device::Cpu), &spec);
     let pillars = pillars(&golden, &spec, case)?;
     tch::with_grad(|| -> Result<(), ParityError> {
         let head = net.forward(&pillars, Mode::Train).head;
@@ -102,13 +107,23 @@ pub fn run(path: &Path, companion: &Companion, student: &str, case: &mut Case) -
     gradient_stages(&golden, companion, &stem, &student_weights, case)
 }
 
-/// Score thresholds of the paper's configuration of a pillar student.
-fn released_scores(student: &str) -> Option<Vec<f64>> {
-    match student {
-        "cp-pillar-v0.4" => Some(vec![0.6, 0.6, 0.6]),
-        "cp-pillar-v0.48" | "cp-pillar-v0.64" => Some(vec![0.6, 0.5, 0.5]),
-        _ => None,
-    }
+/// What the paper's configuration of a student sets (sparsekd-spec section 3.1).
+struct Released {
+    teacher: &'static str,
+    logit_weight: f64,
+    regression_weight: f64,
+    min_scores: [f64; 3],
+}
+
+fn released(student: &str) -> Option<Released> {
+    let (teacher, logit_weight, regression_weight, min_scores) = match student {
+        "cp-pillar-v0.4" => ("cp-pillar", 7.0, 0.0, [0.6, 0.6, 0.6]),
+        "cp-pillar-v0.48" | "cp-pillar-v0.64" => ("cp-pillar", 7.0, 0.0, [0.6, 0.5, 0.5]),
+        "cp-voxel-s" => ("cp-voxel", 10.0, 0.2, [0.6; 3]),
+        "cp-voxel-xs" | "cp-voxel-xxs" => ("cp-voxel", 15.0, 0.2, [0.6; 3]),
+        _ => return None,
+    };
+    Some(Released { teacher, logit_weight, regression_weight, min_scores })
 }
 
 /// The golden clouds in the pillars of a spec.

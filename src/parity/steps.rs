@@ -9,8 +9,8 @@ use super::golden::{Companion, Golden};
 use super::{Case, ParityError, training};
 use crate::model::init::{HeadMultipliers, hash_weights};
 use crate::model::layers::Mode;
+use crate::model::net::Net;
 use crate::model::params::Params;
-use crate::model::pillar_net::PillarNet;
 use crate::model::pillar_vfe::PaddedVoxels;
 use crate::model::spec::ModelSpec;
 use crate::train::loss::{LossWeights, detection_loss, probabilities};
@@ -32,7 +32,7 @@ pub fn run(path: &Path, case: &mut Case) -> Result<(), ParityError> {
     let companion = Companion::read(&path.with_file_name("loop.json"))?;
     let model = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let Ok(mut spec) = ModelSpec::builtin(&model) else {
-        case.unsupported.push(format!("`{model}` is no pillar network of this build"));
+        case.unsupported.push(format!("`{model}` is no network of this build"));
         return Ok(());
     };
     let golden = Golden::read(path)?;
@@ -49,7 +49,7 @@ pub fn run(path: &Path, case: &mut Case) -> Result<(), ParityError> {
     let decls = crate::model::expected_params(&spec);
     let multipliers = HeadMultipliers { hm_weight: companion.get(&[&model, "hm_weight_mult"])? };
     let weights = hash_weights(&decls, companion.get(&[&model, "weight_seed"])?, &multipliers);
-    let net = PillarNet::new(&Params::load(&weights, Device::Cpu), &spec);
+    let net = Net::new(&Params::load(&weights, Device::Cpu), &spec);
     let settings = AdamSettings::default();
     let mut adam = Adam::new(trainable(&decls, &weights), settings);
     let schedule = OneCycle { settings: ScheduleSettings::default(), total_steps: companion.get(&[&model, "total_steps"])? };

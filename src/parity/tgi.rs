@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 
 use super::compare::{Limit, compare, exact};
 use super::golden::{Companion, Golden};
-use super::{Case, ParityError, voxel_shapes};
+use super::{Case, ParityError};
 use crate::distill::inherit::{InheritError, Rank, Remap, Wiring, copy_matching, inherit_tensors};
 use crate::model::directory::sha256_hex;
 use crate::model::expected_params;
@@ -46,7 +46,7 @@ pub fn run(path: &Path, tag: &str, case: &mut Case) -> Result<(), ParityError> {
         .iter()
         .map(|(name, (shape, _))| ParamDecl { name: name.clone(), shape: shape.clone(), kind: kind(name) })
         .collect();
-    let Some(mut teacher_params) = pillar_params(&teacher).or_else(|| voxel_shapes::params(&teacher)) else {
+    let Some(mut teacher_params) = params(&teacher) else {
         case.unsupported.push(format!("teacher `{teacher}`: its tensors are not known to this build"));
         return Ok(());
     };
@@ -89,7 +89,7 @@ fn is_counter(name: &str) -> bool {
     name.ends_with("num_batches_tracked") || name == "global_step"
 }
 
-fn pillar_params(name: &str) -> Option<Vec<ParamDecl>> {
+fn params(name: &str) -> Option<Vec<ParamDecl>> {
     ModelSpec::builtin(name).ok().map(|spec| expected_params(&spec))
 }
 

@@ -66,7 +66,7 @@ pub fn draw(golden: &Golden, boxes: &str, spec: &ModelSpec) -> Result<Targets, P
     if frames.iter().flatten().any(|true_box| true_box.class_idx >= n_classes) {
         return Err(golden.content_error(boxes, "holds a class the model does not have"));
     }
-    Ok(draw_targets(&frames, &spec.grid(), 1, n_classes, &TargetSettings::default()))
+    Ok(draw_targets(&frames, &spec.grid(), spec.network.stride(), n_classes, &TargetSettings::default()))
 }
 
 /// Compares targets with `{prefix}heatmaps`, `target_boxes`, `inds`, `masks`.
@@ -233,9 +233,14 @@ fn statistics_stages(
     Ok(())
 }
 
-/// Whether a tensor is the bias of a convolution directly before a norm: `PATH.0.bias` where `PATH.1` is one.
+/// Whether a tensor is the bias of a convolution directly before a norm: `PATH.0.bias` where `PATH.1` is one, `PATH.conv2.bias` where
+/// `PATH.bn2` is one.
 fn is_bias_before_norm(name: &str, gradients: &Gradients<'_>) -> bool {
-    let norm = name.strip_suffix(".0.bias").map(|path| format!("{path}.1.weight"));
+    let in_block = || {
+        let (path, index) = name.strip_suffix(".bias")?.rsplit_once(".conv")?;
+        Some(format!("{path}.bn{index}.weight"))
+    };
+    let norm = name.strip_suffix(".0.bias").map(|path| format!("{path}.1.weight")).or_else(in_block);
     norm.and_then(|norm| gradients.get(norm.as_str())).is_some_and(|scale| scale.dim() == 1)
 }
 

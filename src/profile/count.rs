@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::layers::{Group, Layer, Operation, Places, layers};
-use super::workload::Workload;
+use super::workload::{SparseWork, Workload};
 use crate::model::spec::ModelSpec;
 
 /// What counts.
@@ -70,10 +70,10 @@ impl Cost {
 }
 
 impl NetworkCost {
-    /// Both countings of all parts but the pillar features: what does not depend on the cloud.
+    /// Both countings of all parts but pillar features and 3-D backbone: what does not depend on the cloud.
     pub fn dense(&self) -> [Cost; 2] {
         let mut sums = [Cost::default(); 2];
-        for group in self.groups.iter().filter(|group| group.group != Group::Vfe) {
+        for group in self.groups.iter().filter(|group| !matches!(group.group, Group::Vfe | Group::Backbone3d)) {
             sums[0].add(group.paper);
             sums[1].add(group.actual);
         }
@@ -108,14 +108,30 @@ pub fn cost(layer: &Layer, workload: &Workload, counting: Counting) -> Cost {
         (Places::Cells(n_cells), _) => n_cells as f64,
         (Places::Points, Counting::Paper) => workload.slots,
         (Places::Points, Counting::Actual) => workload.points_in_voxels,
+        (Places::Pairs(key), _) => return sparse_cost(layer, workload.sparse.get(key).copied().unwrap_or_default(), counting),
     };
     let kernel = match (layer.operation, counting) {
         (Operation::Linear, _) | (Operation::Transposed { .. }, Counting::Actual) => 1,
-        (Operation::Convolution { kernel }, _) => kernel,
+        (Operation::Convolution { kernel } | Operation::Sparse { kernel }, _) => kernel,
         (Operation::Transposed { stride }, Counting::Paper) => stride * stride,
     };
     let activations = places * layer.c_out as f64;
     let layer_macs = activations * (layer.c_in * kernel + u64::from(layer.bias)) as f64;
-    let norm_macs = if layer.norm && counting == Counting::Paper { 2.0 * activations } else { 0.0 };
-    Cost { layer_macs, norm_macs, activations }
+    Cost { layer_macs, norm_macs: norm_macs(layer, activations, counting), activations }
+}
+
+/// A sparse layer: a product for each pair of sites and of channels. The paper's tool charges a bias once a site, not once a channel.
+fn sparse_cost(layer: &Layer, work: SparseWork, counting: Counting) -> Cost {
+    let activations = work.sites * layer.c_out as f64;
+    let biases = match (layer.bias, counting) {
+        (false, _) => 0.0,
+        (true, Counting::Paper) => work.sites,
+        (true, Counting::Actual) => activations,
+    };
+    let layer_macs = work.pairs * (layer.c_in * layer.c_out) as f64 + biases;
+    Cost { layer_macs, norm_macs: norm_macs(layer, activations, counting), activations }
+}
+
+fn norm_macs(layer: &Layer, activations: f64, counting: Counting) -> f64 {
+    if layer.norm && counting == Counting::Paper { 2.0 * activations } else { 0.0 }
 }

@@ -5,10 +5,11 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use crate::model::backbone_3d::{Backbone3d, SparseLayer};
 use crate::model::center_head::Branch;
 use crate::model::layers::ConvNormRelu;
+use crate::model::net::{Front, Net};
 use crate::model::params::Params;
-use crate::model::pillar_net::PillarNet;
 use crate::model::spec::ModelSpec;
 
 /// Which part of the network a layer belongs to.
@@ -16,6 +17,8 @@ use crate::model::spec::ModelSpec;
 pub enum Group {
     /// Pillar features.
     Vfe,
+    /// The sparse 3-D backbone.
+    Backbone3d,
     /// Convolutions of one block of the 2-D backbone, by its index.
     Block(usize),
     /// All transposed convolutions of the 2-D backbone.
@@ -28,6 +31,7 @@ impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Group::Vfe => f.write_str("vfe"),
+            Group::Backbone3d => f.write_str("3-D backbone"),
             Group::Block(block_idx) => write!(f, "block {block_idx}"),
             Group::Deblocks => f.write_str("deblocks"),
             Group::Head => f.write_str("head"),
@@ -48,6 +52,8 @@ pub enum Places {
     Points,
     /// At every cell of its output map of this many cells.
     Cells(u64),
+    /// At every pair of sites of the index key of this number, [`super::Workload::sparse`].
+    Pairs(usize),
 }
 
 /// What a layer computes at one place of its output.
@@ -58,6 +64,11 @@ pub enum Operation {
     /// A convolution with a kernel of this many cells.
     Convolution {
         /// Kernel height times width.
+        kernel: u64,
+    },
+    /// A sparse convolution, whose products depend on the sites.
+    Sparse {
+        /// Offsets of the kernel.
         kernel: u64,
     },
     /// A transposed convolution whose kernel is as wide as its stride, so that each output cell has one input cell.
@@ -91,7 +102,7 @@ impl Layer {
     pub fn n_params(&self) -> u64 {
         let kernel = match self.operation {
             Operation::Linear => 1,
-            Operation::Convolution { kernel } => kernel,
+            Operation::Convolution { kernel } | Operation::Sparse { kernel } => kernel,
             Operation::Transposed { stride } => stride * stride,
         };
         let per_channel = u64::from(self.bias) + 2 * u64::from(self.norm);
@@ -103,15 +114,19 @@ impl Layer {
 pub fn layers(spec: &ModelSpec) -> Vec<Layer> {
     // Listing parameters allocates none of them.
     let params = Params::list();
-    let net = PillarNet::new(&params, spec);
+    let net = Net::new(&params, spec);
     let [nx, ny, _] = spec.grid().shape;
     let mut layers = Vec::new();
-    for layer in &net.vfe.layers {
-        let [c_out, c_in] = channels(&layer.linear.size());
-        let operation = Operation::Linear;
-        layers.push(Layer { group: Group::Vfe, operation, c_in, c_out, bias: false, norm: true, places: Places::Points });
+    match &net.front {
+        Front::Pillar(vfe) => layers.extend(vfe.layers.iter().map(|layer| {
+            let [c_out, c_in] = channels(&layer.linear.size());
+            let operation = Operation::Linear;
+            Layer { group: Group::Vfe, operation, c_in, c_out, bias: false, norm: true, places: Places::Points }
+        })),
+        Front::Voxel(backbone) => layers.extend(sparse_layers(backbone)),
     }
-    let (mut width, mut height) = (nx as u64, ny as u64);
+    let stride = spec.network.stride() as u64;
+    let (mut width, mut height) = (nx as u64 / stride, ny as u64 / stride);
     let mut deblocks = Vec::new();
     for (block_idx, block) in net.backbone.blocks.iter().enumerate() {
         for conv in &block.convs {
@@ -133,6 +148,25 @@ pub fn layers(spec: &ModelSpec) -> Vec<Layer> {
         layers.extend(of_branch(branch, n_cells));
     }
     layers
+}
+
+fn sparse_layers(backbone: &Backbone3d) -> impl Iterator<Item = Layer> {
+    let mut keys: Vec<&str> = Vec::new();
+    backbone.layers.iter().map(move |SparseLayer { spec, .. }| {
+        let number = keys.iter().position(|key| **key == spec.index_key).unwrap_or_else(|| {
+            keys.push(&spec.index_key);
+            keys.len() - 1
+        });
+        Layer {
+            group: Group::Backbone3d,
+            operation: Operation::Sparse { kernel: spec.shape.n_offsets() as u64 },
+            c_in: spec.c_in as u64,
+            c_out: spec.c_out as u64,
+            bias: spec.has_bias,
+            norm: true,
+            places: Places::Pairs(number),
+        }
+    })
 }
 
 fn convolution(group: Group, conv: &ConvNormRelu, n_cells: u64) -> Layer {

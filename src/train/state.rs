@@ -5,8 +5,8 @@ use tch::{Device, Tensor};
 use super::ema::Ema;
 use super::optim::{Adam, AdamSettings, OptimError, trainable};
 use crate::model::expected_params;
+use crate::model::net::Net;
 use crate::model::params::{Params, Weights, differences};
-use crate::model::pillar_net::PillarNet;
 use crate::model::spec::ModelSpec;
 
 /// Prefixes of the parts among a checkpoint's tensors.
@@ -20,7 +20,7 @@ pub struct TrainingState {
     /// All tensors of the network, on the device; the network and the optimiser use these very tensors.
     pub weights: Weights,
     /// The plain network.
-    pub net: PillarNet,
+    pub net: Net,
     /// Adam over everything but running statistics.
     pub optimizer: Adam,
     /// Where asked for.
@@ -48,7 +48,7 @@ impl TrainingState {
         let weights: Weights =
             weights.iter().map(|(name, tensor)| (name.clone(), tensor.detach().copy().to_device(device))).collect();
         let optimizer = Adam::new(trainable(&expected_params(spec), &weights), adam);
-        let net = PillarNet::new(&Params::load(&weights, device), spec);
+        let net = Net::new(&Params::load(&weights, device), spec);
         let ema = (ema_decay > 0.0).then(|| Ema::new(ema_decay, &owned(&optimizer)));
         Self { weights, net, optimizer, ema }
     }

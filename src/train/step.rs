@@ -17,7 +17,7 @@ use crate::distill::{StudentMaps, distill_loss};
 use crate::model::center_head::HeadMaps;
 use crate::model::layers::Mode;
 use crate::model::spec::ModelSpec;
-use crate::pipeline::{PILLAR_STRIDE, Precision};
+use crate::pipeline::Precision;
 use crate::time::millis;
 
 /// What a step gave before the optimiser moved.
@@ -140,5 +140,5 @@ pub fn loss(maps: &HeadMaps, truth: &[Vec<TrueBox>], spec: &ModelSpec, config: &
 }
 
 fn drawn(labels: &[Vec<TrueBox>], spec: &ModelSpec, config: &RunConfig, device: Device) -> Targets {
-    draw_targets(labels, &spec.grid(), PILLAR_STRIDE, spec.classes.len(), &config.targets).to_device(device)
+    draw_targets(labels, &spec.grid(), spec.network.stride(), spec.classes.len(), &config.targets).to_device(device)
 }

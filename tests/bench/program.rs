@@ -13,8 +13,8 @@ use pivotal::model::directory::{self, SaveOptions, WeightsDtype};
 use pivotal::model::expected_params;
 use pivotal::model::init::{HeadMultipliers, hash_weights};
 use pivotal::model::layers::Mode;
+use pivotal::model::net::Net;
 use pivotal::model::params::{Params, Weights};
-use pivotal::model::pillar_net::PillarNet;
 use pivotal::model::pillar_vfe::PaddedVoxels;
 use pivotal::model::spec::ModelSpec;
 use pivotal::pipeline::boxes_from_maps;
@@ -127,7 +127,7 @@ impl fmt::Display for Difference {
 /// Mean milliseconds from points to boxes on the plain path, first frame left out, and the boxes of all frames.
 fn plain(config: &DriveConfig, spec: &ModelSpec, weights: &Weights) -> (f64, Boxes) {
     let _no_grad = tch::no_grad_guard();
-    let net = PillarNet::new(&Params::load(weights, Device::Cpu), spec);
+    let net = Net::new(&Params::load(weights, Device::Cpu), spec);
     let mut voxelizer = Voxelizer::new(spec.grid(), spec.caps());
     let drive = Drive::new(config).expect("a valid drive");
     let (mut total_ms, mut boxes) = (0.0, Vec::new());

@@ -11,13 +11,14 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion};
 use pivotal::cloud::decode::{CloudDecoder, SensorOverrides};
 use pivotal::cloud::{Feature, InputSpec, PointCloud};
+use pivotal::model::expected_params;
+use pivotal::model::fused::{Encoded, FusedNet};
 use pivotal::model::init::{HeadMultipliers, hash_weights};
 use pivotal::model::layers::Mode;
+use pivotal::model::net::{Front, Net};
 use pivotal::model::params::Params;
-use pivotal::model::pillar_net::PillarNet;
 use pivotal::model::pillar_vfe::{PaddedVoxels, scatter};
 use pivotal::model::spec::ModelSpec;
-use pivotal::model::{expected_params, fused::FusedPillarNet};
 use pivotal::msgs::cdr;
 use pivotal::msgs::sensor_msgs::{PointCloud2, PointCloud2Ref, PointField};
 use pivotal::pipeline::boxes_from_maps;
@@ -85,9 +86,9 @@ fn spec(model: &str) -> ModelSpec {
     ModelSpec::builtin(model).expect("a built-in spec")
 }
 
-fn network(spec: &ModelSpec) -> PillarNet {
+fn network(spec: &ModelSpec) -> Net {
     let weights = hash_weights(&expected_params(spec), 1, &HeadMultipliers { hm_weight: 0.3 });
-    PillarNet::new(&Params::load(&weights, Device::Cpu), spec)
+    Net::new(&Params::load(&weights, Device::Cpu), spec)
 }
 
 /// The cloud as a driver would publish it, with firing times and rings.
@@ -161,15 +162,16 @@ fn voxelize(criterion: &mut Criterion, cloud: &PointCloud, size: usize, groups: 
 fn vfe(criterion: &mut Criterion, cloud: &PointCloud, size: usize, groups: &mut Groups) {
     let spec = spec("cp-pillar-v0.64");
     let net = network(&spec);
-    let fused = FusedPillarNet::new(&net, &spec.grid(), spec.grid.max_points_per_voxel, Kind::Float);
+    let fused = FusedNet::new(&net, &spec.grid(), spec.grid.max_points_per_voxel, Kind::Float);
     let mut voxelizer = Voxelizer::new(spec.grid(), spec.caps());
     let mut pillars = || voxelize_on_device(&mut voxelizer, &cloud.points, cloud.features.len(), Device::Cpu).expect("cpu");
     let flat = pillars();
     let padded = PaddedVoxels::from_clouds(&[pillars()], spec.grid.max_points_per_voxel);
     let name = format!("vfe/{}k", size / 1000);
     let mut group = criterion.benchmark_group(&name);
-    group.bench_function(BenchmarkId::from_parameter("plain"), |b| b.iter(|| net.vfe.forward(black_box(&padded), Mode::Eval)));
-    group.bench_function(BenchmarkId::from_parameter("fused"), |b| b.iter(|| fused.pillar_features(black_box(&flat))));
+    let Front::Pillar(plain) = &net.front else { panic!("a pillar network") };
+    group.bench_function(BenchmarkId::from_parameter("plain"), |b| b.iter(|| plain.forward(black_box(&padded), Mode::Eval)));
+    group.bench_function(BenchmarkId::from_parameter("fused"), |b| b.iter(|| fused.voxel_features(black_box(&flat))));
     group.finish();
     groups.push((name, &["plain", "fused"]));
 }
@@ -185,7 +187,8 @@ fn scatters(criterion: &mut Criterion, cloud: &PointCloud, size: usize, groups: 
         b.iter(|| scatter(black_box(&features), &coords, 1, &grid));
     });
     group.bench_function(BenchmarkId::from_parameter("fused"), |b| {
-        b.iter(|| model.fused[0].scatter(black_box(&features), &pillars));
+        let encoded = Encoded::Pillars(features.shallow_clone());
+        b.iter(|| model.fused[0].map(black_box(&encoded), &pillars));
     });
     group.finish();
     groups.push((name, &VARIANTS[..2]));
@@ -194,9 +197,9 @@ fn scatters(criterion: &mut Criterion, cloud: &PointCloud, size: usize, groups: 
 /// A network in its plain and its fused arrangements.
 struct Model {
     spec: ModelSpec,
-    net: PillarNet,
+    net: Net,
     /// f32 and bf16.
-    fused: [FusedPillarNet; 2],
+    fused: [FusedNet; 2],
 }
 
 /// Names of the plain network and of [`Model::fused`].
@@ -207,7 +210,7 @@ impl Model {
         let spec = spec(name);
         let net = network(&spec);
         let cap = spec.grid.max_points_per_voxel;
-        let fused = [Kind::Float, Kind::BFloat16].map(|kind| FusedPillarNet::new(&net, &spec.grid(), cap, kind));
+        let fused = [Kind::Float, Kind::BFloat16].map(|kind| FusedNet::new(&net, &spec.grid(), cap, kind));
         Self { spec, net, fused }
     }
 
@@ -219,7 +222,7 @@ impl Model {
     /// Pillars, their features, and their cells as the plain network takes them.
     fn pillars_and_features(&self, cloud: &PointCloud) -> (VoxelTensors, Tensor, Tensor) {
         let pillars = self.pillars(cloud);
-        let features = self.fused[0].pillar_features(&pillars);
+        let features = self.fused[0].voxel_features(&pillars);
         let padded = PaddedVoxels::from_clouds(&[self.pillars(cloud)], self.spec.grid.max_points_per_voxel);
         (pillars, features, padded.coords)
     }
@@ -232,7 +235,7 @@ impl Model {
         let plain = BenchmarkId::from_parameter(VARIANTS[0]);
         group.bench_function(plain, |b| b.iter(|| self.net.backbone.forward(black_box(&map), Mode::Eval)));
         for (fused, id) in self.fused.iter().zip(&VARIANTS[1..]) {
-            let map = fused.scatter(&features, &pillars);
+            let map = fused.map_of(&pillars);
             group.bench_function(BenchmarkId::from_parameter(id), |b| b.iter(|| fused.backbone(black_box(&map))));
         }
         group.finish();
@@ -249,7 +252,7 @@ impl Model {
             b.iter(|| boxes_from_maps(&self.net.head.forward(black_box(&plain_2d), Mode::Eval), &self.spec).expect("boxes"));
         });
         for (fused, id) in self.fused.iter().zip(&VARIANTS[1..]) {
-            let features_2d = fused.backbone(&fused.scatter(&features, &pillars));
+            let features_2d = fused.backbone(&fused.map_of(&pillars));
             group.bench_function(BenchmarkId::from_parameter(id), |b| {
                 b.iter(|| fused_boxes(fused, black_box(&features_2d), &self.spec));
             });
@@ -275,7 +278,7 @@ impl Model {
             group.bench_function(BenchmarkId::from_parameter(id), |b| {
                 b.iter(|| {
                     let pillars = pillars();
-                    let map = fused.scatter(&fused.pillar_features(&pillars), &pillars);
+                    let map = fused.map_of(&pillars);
                     fused_boxes(fused, &fused.backbone(&map), spec)
                 });
             });
@@ -285,9 +288,9 @@ impl Model {
     }
 }
 
-fn fused_boxes(fused: &FusedPillarNet, features_2d: &[Tensor], spec: &ModelSpec) -> pivotal::pipeline::Boxes {
-    let shared = fused.shared(features_2d);
-    let peaks = postprocess::top_peaks(&fused.heat_map(&shared), spec.postprocess.max_peaks).expect("peaks");
-    let regression = fused.regression_at(&shared, &peaks.row, &peaks.col);
+fn fused_boxes(fused: &FusedNet, features_2d: &[Tensor], spec: &ModelSpec) -> pivotal::pipeline::Boxes {
+    let shared = fused.head.shared(features_2d);
+    let peaks = postprocess::top_peaks(&fused.head.heat_map(&shared), spec.postprocess.max_peaks).expect("peaks");
+    let regression = fused.head.regression_at(&shared, &peaks.row, &peaks.col);
     pivotal::pipeline::boxes_from_peaks(&peaks, &regression, spec).expect("boxes")
 }

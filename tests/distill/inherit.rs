@@ -2,8 +2,8 @@
 
 use pivotal::distill::inherit::{InheritError, Inheritance, inherit};
 use pivotal::model::layers::Mode;
+use pivotal::model::net::Net;
 use pivotal::model::params::{Params, Weights};
-use pivotal::model::pillar_net::PillarNet;
 use pivotal::model::spec::ModelSpec;
 use tch::{Device, Tensor};
 
@@ -13,7 +13,7 @@ const ALL: [Inheritance; 5] =
     [Inheritance::Copy, Inheritance::Prefix, Inheritance::PrefixReleased, Inheritance::BnScale, Inheritance::L1Norm];
 
 fn maps(spec: &ModelSpec, weights: &Weights) -> Tensor {
-    let net = PillarNet::new(&Params::load(weights, Device::Cpu), spec);
+    let net = Net::new(&Params::load(weights, Device::Cpu), spec);
     let head = tch::no_grad(|| net.forward(&pillars(spec, &[5, 6]), Mode::Eval).head);
     Tensor::cat(&[head.heat_map, head.regression], 1)
 }
@@ -124,7 +124,7 @@ fn networks_that_cannot_inherit_are_refused_with_both_sides() {
     other_classes.classes.swap(0, 1);
     let mut other_columns = narrow.clone();
     other_columns.input.features.pop();
-    let pivotal::model::spec::NetworkSpec::Pillar(net) = &narrow.network;
+    let pivotal::model::spec::NetworkSpec::Pillar(net) = &narrow.network else { panic!("a pillar spec") };
     let with_layers = |layer_nums: Vec<usize>| {
         let mut net = net.clone();
         net.backbone_2d.layer_nums = layer_nums;

@@ -3,8 +3,8 @@
 use pivotal::distill::TeacherMode;
 use pivotal::distill::teacher::{Teacher, TeacherOptions};
 use pivotal::model::layers::Mode;
+use pivotal::model::net::Net;
 use pivotal::model::params::{Params, Weights};
-use pivotal::model::pillar_net::PillarNet;
 use pivotal::model::spec::ModelSpec;
 use pivotal::pipeline::{Precision, boxes_from_maps};
 use tch::{Device, IndexOp, Tensor};
@@ -58,7 +58,7 @@ fn teacher_says_what_the_plain_network_says() {
     let batch = pillars(&spec, &[4, 5, 6]);
     for (mode, plain_mode) in [(TeacherMode::Eval, Mode::Eval), (TeacherMode::Train, Mode::Train)] {
         let own: Weights = weights.iter().map(|(name, tensor)| (name.clone(), tensor.copy())).collect();
-        let net = PillarNet::new(&Params::load(&own, Device::Cpu), &spec);
+        let net = Net::new(&Params::load(&own, Device::Cpu), &spec);
         let plain = tch::no_grad(|| net.forward(&batch, plain_mode).head);
         let exact = teacher(&spec, &weights, mode, Precision::F32).output(&batch).unwrap();
         assert!(apart(&exact.heat_map, &plain.heat_map) < 1e-4, "{mode:?}");

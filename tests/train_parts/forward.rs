@@ -3,9 +3,9 @@
 use pivotal::model::expected_params;
 use pivotal::model::init::{HeadMultipliers, hash_weights};
 use pivotal::model::layers::Mode;
+use pivotal::model::net::{Front, Net};
 use pivotal::model::params::{Params, Weights};
-use pivotal::model::pillar_net::PillarNet;
-use pivotal::model::pillar_vfe::PaddedVoxels;
+use pivotal::model::pillar_vfe::{PaddedVoxels, PillarVfe};
 use pivotal::model::spec::ModelSpec;
 use pivotal::train::fresh::fresh_weights;
 use pivotal::train::loss::{LossWeights, detection_loss, probabilities};
@@ -70,9 +70,16 @@ fn weights(spec: &ModelSpec) -> Weights {
 }
 
 /// Loss, gradients of the weights that begin with `of`, and running statistics after one pass.
-fn outcome(spec: &ModelSpec, weights: Weights, of: &str, loss: impl FnOnce(&PillarNet) -> Tensor) -> Outcome {
+fn vfe(net: &Net) -> &PillarVfe {
+    match &net.front {
+        Front::Pillar(vfe) => vfe,
+        Front::Voxel(_) => panic!("voxels have no VFE"),
+    }
+}
+
+fn outcome(spec: &ModelSpec, weights: Weights, of: &str, loss: impl FnOnce(&Net) -> Tensor) -> Outcome {
     let learned = trainable(&expected_params(spec), &weights);
-    let loss = loss(&PillarNet::new(&Params::load(&weights, Device::Cpu), spec));
+    let loss = loss(&Net::new(&Params::load(&weights, Device::Cpu), spec));
     loss.backward();
     let gradients = learned.iter().filter(|(name, _)| name.starts_with(of));
     Outcome {
@@ -119,13 +126,13 @@ fn flat_pillar_features_equal_the_padded_ones_with_gradients_and_statistics() {
         let n_voxels = scene.pillars.num_points.size()[0];
         // Any direction will do to push features in; this one treats no two of them alike.
         let direction = Tensor::arange(n_voxels * 32, (Kind::Float, Device::Cpu)).cos().view([n_voxels, 32]);
-        let of_features = |features: fn(&PillarNet, &PaddedVoxels, Mode) -> Tensor| {
+        let of_features = |features: fn(&Net, &PaddedVoxels, Mode) -> Tensor| {
             outcome(&scene.spec, weights(&scene.spec), "vfe.", |net| {
                 (features(net, &scene.pillars, mode) * &direction).sum(Kind::Float)
             })
         };
-        let plain = of_features(|net, pillars, mode| net.vfe.forward(pillars, mode).pillar_features);
-        let flat = of_features(|net, pillars, mode| net.vfe.forward_flat(pillars, mode));
+        let plain = of_features(|net, pillars, mode| vfe(net).forward(pillars, mode).pillar_features);
+        let flat = of_features(|net, pillars, mode| vfe(net).forward_flat(pillars, mode));
         assert!(
             (flat.loss - plain.loss).abs() < 1e-4 * (1.0 + plain.loss.abs()),
             "{slots:?} {mode:?}: {} {}",
@@ -179,7 +186,7 @@ fn fresh_network_learns_one_batch_in_either_precision() {
     for kind in [Kind::Float, Kind::BFloat16] {
         let weights = fresh_weights(&scene.spec, 1);
         let mut adam = Adam::new(trainable(&expected_params(&scene.spec), &weights), AdamSettings::default());
-        let net = PillarNet::new(&Params::load(&weights, Device::Cpu), &scene.spec);
+        let net = Net::new(&Params::load(&weights, Device::Cpu), &scene.spec);
         let schedule = OneCycle { settings: ScheduleSettings::default(), total_steps: N_STEPS };
         let mut losses = Vec::new();
         for step in 0..N_STEPS {

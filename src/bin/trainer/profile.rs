@@ -10,7 +10,7 @@ use pivotal::data;
 use pivotal::data::statistics::spread;
 use pivotal::model::directory;
 use pivotal::model::params::Weights;
-use pivotal::model::spec::ModelSpec;
+use pivotal::model::spec::{FrontSpec, ModelSpec};
 use pivotal::pipeline::{PipelineOptions, Precision};
 use pivotal::profile::{LatencySettings, ProfileError, Report, Workload, profile, read_report, synthetic_frames, time};
 
@@ -91,8 +91,14 @@ pub fn run(args: &ProfileArgs) -> anyhow::Result<ExitCode> {
     let mut profiles = Vec::new();
     for (spec, weights) in &models {
         let workload = match args.pillars {
+            Some(_) if matches!(spec.network.front(), FrontSpec::Voxel(_)) => {
+                bail!(
+                    "{}: what a 3-D backbone has to do does not follow from the number of voxels; leave --pillars out",
+                    spec.name
+                )
+            }
             Some(pillars) => Workload::given(spec, pillars),
-            None => Workload::measure(spec, &clouds).ok_or(ProfileError::NoFrames)?,
+            None => Workload::measure(spec, &clouds).map_err(ProfileError::from)?.ok_or(ProfileError::NoFrames)?,
         };
         let mut figures = profile(spec, workload);
         if !args.no_latency {
