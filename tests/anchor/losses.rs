@@ -38,9 +38,11 @@ fn spread(shape: &[i64], size: f32, seed: u64) -> Tensor {
 }
 
 fn frames() -> Vec<Vec<TrueBox>> {
-    let car = TrueBox { row: [1.1, 0.3, 0.9, 4.4, 1.9, 1.6, 0.3], class_idx: 0 };
+    let car = TrueBox { row: [7.1, -4.3, 0.9, 4.4, 1.9, 1.6, 0.3], class_idx: 0 };
     let walker = TrueBox { row: [-3.2, 4.1, 0.8, 0.8, 0.8, 1.7, -2.0], class_idx: 1 };
-    vec![vec![car, walker], vec![]]
+    // As wide as two anchors: it lies over one of them and over most of the next.
+    let wide = TrueBox { row: [-1.09, -0.14, 0.9, 4.7, 4.2, 1.6, 0.0], class_idx: 0 };
+    vec![vec![car, walker, wide], vec![]]
 }
 
 /// Random maps over [`anchors`] of 2 m cells: 8 rows, 12 columns.
@@ -172,13 +174,13 @@ fn cells_in_boxes_are_those_whose_first_voxel_is() {
     let turned = TrueBox { row: [6.25, 2.25, 0.0, 3.0, 0.2, 1.0, std::f32::consts::FRAC_PI_2], class_idx: 0 };
     let cells = cells_in_boxes(&[vec![upright, turned], vec![]], &grid, 2);
     assert_eq!(cells.size(), [2, 4, 8]);
-    let at = Vec::<i64>::try_from(cells.nonzero().view([-1])).unwrap();
+    let at = Vec::<i64>::try_from(cells.nonzero().reshape([-1])).unwrap();
     let at: Vec<_> = at.chunks_exact(3).map(|at| (at[0], at[1], at[2])).collect();
     assert_eq!(at, [(0, 1, 1), (0, 1, 2), (0, 1, 6), (0, 2, 6), (0, 3, 6)]);
 
     let coords = Tensor::from_slice(&[0i64, 0, 5, 3, 1, 0, 0, 15, 1, 0, 1, 14]).view([3, 4]);
     let occupied = occupied_cells(&coords, 2, [2, 4, 8]);
-    let at = Vec::<i64>::try_from(occupied.nonzero().view([-1])).unwrap();
+    let at = Vec::<i64>::try_from(occupied.nonzero().reshape([-1])).unwrap();
     assert_eq!(at, [0, 2, 1, 1, 0, 7]);
 }
 
