@@ -1,5 +1,6 @@
 """Starts detector_node.
 
+    ros2 launch pivotal detector.launch.py model_dir:=models/demo input_topic:=/lidar/points
     ros2 launch launch/detector.launch.py model_dir:=models/demo input_topic:=/lidar/points
     ros2 launch launch/detector.launch.py model_dir:=models/demo executable:=target/release/detector_node
 
@@ -21,11 +22,14 @@ ARGUMENTS = [
     ("input_topic", "/points", "Topic of the clouds, sensor_msgs/PointCloud2."),
     ("output_objects_topic", "~/output/objects", "Topic of the detections, vision_msgs/Detection3DArray."),
     ("output_markers_topic", "~/output/markers", "Topic of the markers, visualization_msgs/MarkerArray."),
-    ("output_report_topic", "~/output/report", "Topic of the reports, pivotal/FrameReport."),
+    ("output_report_topic", "~/output/report", "Topic of the reports, pivotal_msgs/FrameReport."),
+    ("output_autoware_topic", "", "Topic of autoware_perception_msgs/DetectedObjects; empty not to publish it."),
     ("namespace", "", "Namespace of the node, for instance front."),
     ("node_name", "detector_node", "Name of the node."),
     ("device", "", "auto, cpu or cuda:N; overrides the parameter file. Empty to leave it."),
     ("use_sim_time", "", "true or false; overrides the parameter file. Empty to leave it."),
+    ("lifecycle", "", "true for a managed node; overrides the parameter file. Empty to leave it."),
+    ("respawn", "false", "true to start the node again two seconds after it ended by itself, for instance when the device was lost."),
     ("log_level", "info", "debug, info, warn, error or fatal."),
     ("executable", "", "Path of the binary; empty for the installed package."),
 ]
@@ -39,11 +43,16 @@ def _start(context):
         ("~/output/markers", value["output_markers_topic"]),
         ("~/output/report", value["output_report_topic"]),
     ]
+    if value["output_autoware_topic"]:
+        remaps.append(("~/output/autoware_objects", value["output_autoware_topic"]))
     remaps = [(source, target) for source, target in remaps if source != target]
     overrides = {name: value[name] for name in ("model_dir", "device") if value[name]}
-    if value["use_sim_time"]:
-        overrides["use_sim_time"] = value["use_sim_time"] == "true"
+    overrides.update({name: value[name] == "true" for name in ("use_sim_time", "lifecycle") if value[name]})
+    if value["output_autoware_topic"]:
+        overrides["publish_autoware"] = True
     files = [value["params_file"]] if value["params_file"] else []
+
+    again = {"respawn": True, "respawn_delay": 2.0} if value["respawn"] == "true" else {}
 
     if not value["executable"]:
         return [
@@ -56,6 +65,7 @@ def _start(context):
                 remappings=remaps,
                 ros_arguments=["--log-level", value["log_level"]],
                 output="screen",
+                **again,
             )
         ]
     arguments = ["--ros-args", "-r", "__node:=" + value["node_name"], "--log-level", value["log_level"]]
@@ -68,7 +78,7 @@ def _start(context):
     for name, override in overrides.items():
         # JSON is YAML: a directory called `1` or `no` stays a string.
         arguments += ["-p", "{}:={}".format(name, json.dumps(override))]
-    return [ExecuteProcess(cmd=[value["executable"]] + arguments, output="screen")]
+    return [ExecuteProcess(cmd=[value["executable"]] + arguments, output="screen", **again)]
 
 
 def generate_launch_description():

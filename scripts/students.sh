@@ -35,6 +35,7 @@ run() {
   case $2 in
     plain) config=config/train/$1.yaml ;;
     tgi) terms=("${taught[@]}" --set "distill.inherit=$inherit" --set distill.logit=null --set distill.label=null) ;;
+    tgi_*) terms=("${taught[@]}" --set "distill.inherit=${inherit/prefix/${2#tgi_}}" --set distill.logit=null --set distill.label=null) ;;
     logit) terms=("${taught[@]}" --set distill.inherit=null --set distill.label=null) ;;
     label) terms=("${taught[@]}" --set distill.inherit=null --set distill.logit=null) ;;
     label_corrected) terms=("${taught[@]}" --set distill.inherit=null --set distill.logit=null --set distill.label.merge=corrected) ;;
@@ -64,6 +65,8 @@ runs+=("$xxs all_corrected 1 10 $out/shipped") # becomes models/cp-pillar-v0.64-
 for student in cp-pillar-v0.64-xs cp-pillar-v0.64-s cp-pillar-v0.64; do
   for variant in plain all_corrected; do runs+=("$student $variant 1 3 $out/$student/$variant/seed1"); done
 done
-for seed in 1 2 3; do runs+=("$xxs label_corrected $seed 3 $out/$xxs/label_corrected/seed$seed"); done
+for variant in label_corrected tgi_prefix_released tgi_bn_scale tgi_l1_norm; do
+  for seed in 1 2 3; do runs+=("$xxs $variant $seed 3 $out/$xxs/$variant/seed$seed"); done
+done
 queue "${runs[@]}"
 python3 scripts/students_table.py "$out"

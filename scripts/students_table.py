@@ -10,6 +10,9 @@ STUDENTS = ["cp-pillar-v0.64", "cp-pillar-v0.64-s", "cp-pillar-v0.64-xs", "cp-pi
 VARIANTS = {
     "plain": "plain",
     "tgi": "+ TGI",
+    "tgi_prefix_released": "+ TGI, wired as released",
+    "tgi_bn_scale": "+ TGI, channels by scale of the norm",
+    "tgi_l1_norm": "+ TGI, channels by sum of magnitudes",
     "logit": "+ PP logit KD",
     "label": "+ label KD, merged as released",
     "label_corrected": "+ label KD, merged as corrected",

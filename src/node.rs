@@ -19,9 +19,23 @@ pub mod params;
 
 pub mod config;
 
+pub mod live;
+
+pub mod param_services;
+
 pub mod error;
 
 pub mod logging;
+
+pub mod rosout;
+
+mod lifecycle;
+
+pub mod autoware;
+
+pub mod timings;
+
+pub mod check;
 
 pub mod run;
 

@@ -18,7 +18,7 @@ use crate::model::directory::{self, DirectoryError};
 use crate::model::fused::FusedNet;
 use crate::model::net::Net;
 use crate::model::params::{Params, Weights, differences};
-use crate::model::spec::{ModelSpec, SpecError};
+use crate::model::spec::{ModelSpec, NmsSpec, SpecError};
 use crate::postprocess::{self, Detection, Peaks, PostprocessError};
 use crate::time::millis;
 use crate::voxel::{VoxelCounts, VoxelTensors, Voxelizer, voxelize_on_device};
@@ -187,6 +187,11 @@ impl Pipeline {
     /// What the weights dictate.
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
+    }
+
+    /// Suppresses boxes in another way from the next cloud on.
+    pub fn set_nms(&mut self, nms: NmsSpec) {
+        self.spec.postprocess.nms = nms;
     }
 
     /// Where it runs.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::bag::{BagError, BagReader};
 use crate::msgs::cdr::{self, CdrError};
-use crate::msgs::pivotal::FrameReport;
+use crate::msgs::pivotal_msgs::FrameReport;
 use crate::msgs::sensor_msgs::{PointCloud2, PointCloud2Ref};
 use crate::msgs::std_msgs::Header;
 use crate::msgs::vision_msgs::Detection3DArray;
@@ -188,9 +188,9 @@ impl Link {
     fn open(transport: &Transport, options: &PlayOptions, stop: &AtomicBool) -> Result<Self, PlayError> {
         let name = |suffix: &str| TopicName::new(&format!("{}/{suffix}", options.node));
         let reliability = if options.reliable { Reliability::Reliable } else { Reliability::BestEffort };
-        let results = Qos { reliability: Reliability::Reliable, depth: RESULT_DEPTH };
+        let results = Qos { depth: RESULT_DEPTH, ..Qos::RELIABLE };
         let link = Self {
-            clouds: transport.advertise(&name("input/pointcloud")?, &PointCloud2::TYPE, Qos { reliability, depth: 1 })?,
+            clouds: transport.advertise(&name("input/pointcloud")?, &PointCloud2::TYPE, Qos { reliability, ..Qos::SENSOR })?,
             objects: transport.subscribe(&name("output/objects")?, &Detection3DArray::TYPE, results)?,
             reports: transport.subscribe(&name("output/report")?, &FrameReport::TYPE, results)?,
             sent_at: HashMap::new(),

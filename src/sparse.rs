@@ -18,7 +18,7 @@
 //!
 //! # Two ways to compute
 //! - [`convolve`] composes tensor operations: autograd, any device, any element type. Pairs come from a [`Rulebook`].
-//! - [`FusedConv`] is for inference on a CPU: plain slices, pairs straight from [`pairs_of`], norm folded in, ReLU and addition fused.
+//! - [`FusedConv`] and [`weight_gradient`] are for CPUs: plain slices, pairs straight from [`pairs_of`], norm folded in, ReLU and addition fused.
 //!
 //! [`plain`] is the oracle for both.
 //!
@@ -42,7 +42,7 @@ mod sites;
 
 pub use cache::Rulebooks;
 pub use conv::{convolve, offsets_first, to_dense};
-pub use fused::{Epilogue, FusedConv, Rows};
+pub use fused::{Epilogue, FusedConv, Rows, weight_gradient};
 pub use geometry::{ConvShape, Kind, Lattice};
 pub use lines::{pairs_of, strided_keys};
 pub use pairs::{OffsetRows, Pairs};

@@ -2,8 +2,10 @@
 //!
 //! Messages cross it with their 4-byte CDR header and nothing else does, so that one set of message structs
 //! ([`crate::msgs`]) serves every middleware. Behind it are [`inproc`] (channels inside one process: tests, machines without
-//! a network) and [`dds`] (interoperates with ROS 2 nodes, no ROS installed). A backend must be able to subscribe to and to
-//! publish serialised messages (`subscribe_raw` / `publish_raw` in r2r's words) and to count its matches; nothing more.
+//! a network), [`dds`] (interoperates with ROS 2 nodes, no ROS installed) and, with the feature of that name, `r2r` (rcl, in a
+//! sourced ROS 2 workspace). A backend must be able to subscribe to and to
+//! publish serialised messages (`subscribe_raw` / `publish_raw` in r2r's words), to count its matches, and to answer services;
+//! nothing more.
 //!
 //! The backends are variants of an enum: the set is small, closed and ours, every call is one `match` the compiler keeps
 //! complete, and a variant can stand behind a Cargo feature without boxes or generics reaching the node.
@@ -21,6 +23,9 @@ pub mod dds;
 pub mod inproc;
 mod mailbox;
 pub mod names;
+#[cfg(feature = "r2r")]
+pub mod r2r;
+pub mod service;
 pub mod settings;
 
 use std::sync::Arc;
@@ -28,9 +33,10 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::msgs::MsgType;
+use crate::msgs::{MsgType, Service};
 use mailbox::Mailbox;
 use names::{NodeName, TopicName};
+use service::{End, ServiceServer, raw_handler};
 
 /// Encapsulation identifier of plain little-endian CDR, the only one published.
 const CDR_LE: [u8; 2] = [0, 1];
@@ -45,6 +51,9 @@ pub enum Transport {
     Inproc(inproc::Bus),
     /// DDS over UDP, as ROS 2 speaks it.
     Dds(Arc<dds::Participant>),
+    /// rcl, with whatever middleware ROS 2 is set up for.
+    #[cfg(feature = "r2r")]
+    R2r(Arc<r2r::Session>),
 }
 
 /// How messages of a topic are delivered.
@@ -54,13 +63,18 @@ pub struct Qos {
     pub reliability: Reliability,
     /// Messages kept: by a publisher for repairs, by a subscription until read. At least 1.
     pub depth: usize,
+    /// Whether a publisher's kept messages also go to subscriptions that come later (ROS's transient local), and whether a
+    /// subscription asks for that.
+    pub latched: bool,
 }
 
 impl Qos {
     /// What ROS calls sensor data, with the newest message only. Matches publishers of either reliability.
-    pub const SENSOR: Self = Self { reliability: Reliability::BestEffort, depth: 1 };
+    pub const SENSOR: Self = Self { reliability: Reliability::BestEffort, depth: 1, latched: false };
     /// ROS's default for topics. As a subscription it does not match best-effort publishers, as most LiDAR drivers are.
-    pub const RELIABLE: Self = Self { reliability: Reliability::Reliable, depth: 10 };
+    pub const RELIABLE: Self = Self { reliability: Reliability::Reliable, depth: 10, latched: false };
+    /// ROS's default for services.
+    pub const SERVICE: Self = Self::RELIABLE;
 }
 
 /// Whether lost messages are sent again.
@@ -130,9 +144,19 @@ pub enum TransportError {
         /// Its first bytes, 4 at most.
         got: Vec<u8>,
     },
-    /// The DDS library refused.
+    /// A service cannot be offered or asked.
+    #[error("service {service} ({srv_type}): {reason}")]
+    Service {
+        /// ROS name of the service.
+        service: String,
+        /// Its type.
+        srv_type: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The middleware's library refused.
     #[error("cannot {action}: {reason}")]
-    Dds {
+    Refused {
         /// What was tried, with the topic where there is one.
         action: String,
         /// What the library said.
@@ -168,6 +192,15 @@ impl Transport {
         Ok(Self::Dds(Arc::new(dds::Participant::join(node, settings)?)))
     }
 
+    /// Joins the graph as the ROS node `node` through rcl, which reads its own environment.
+    ///
+    /// # Errors
+    /// When rcl refuses.
+    #[cfg(feature = "r2r")]
+    pub fn r2r(node: &NodeName) -> Result<Self, TransportError> {
+        Ok(Self::R2r(Arc::new(r2r::Session::join(node)?)))
+    }
+
     /// Starts receiving a topic.
     ///
     /// # Errors
@@ -180,6 +213,8 @@ impl Transport {
             Self::Dds(participant) => {
                 Source::Dds(dds::Reader::new(Arc::clone(participant), topic, msg_type, qos, Arc::clone(&mailbox))?)
             }
+            #[cfg(feature = "r2r")]
+            Self::R2r(session) => Source::R2r(r2r::Reader::new(Arc::clone(session), topic, msg_type, qos, Arc::clone(&mailbox))?),
         };
         Ok(Subscription { topic: topic.clone(), mailbox, source })
     }
@@ -193,8 +228,32 @@ impl Transport {
         let sink = match self {
             Self::Inproc(bus) => Sink::Inproc(bus.advertise(topic, msg_type, qos)?),
             Self::Dds(participant) => Sink::Dds(Box::new(dds::Writer::new(Arc::clone(participant), topic, msg_type, qos)?)),
+            #[cfg(feature = "r2r")]
+            Self::R2r(session) => Sink::R2r(r2r::Writer::new(Arc::clone(session), topic, msg_type, qos)?),
         };
         Ok(Publisher { topic: topic.clone(), sink })
+    }
+
+    /// Offers a service; `handler` runs on a thread of the middleware, and a question that cannot be read is logged and gets no
+    /// answer.
+    ///
+    /// # Errors
+    /// When the name is taken inside this process, and when the middleware refuses.
+    pub fn serve<S: Service>(
+        &self,
+        name: &TopicName,
+        handler: impl FnMut(S::Request) -> S::Response + Send + 'static,
+    ) -> Result<ServiceServer, TransportError> {
+        let handler = raw_handler::<S>(handler);
+        let end = match self {
+            Self::Inproc(bus) => End::Inproc { _offer: bus.offer(name, &S::TYPE, handler)? },
+            Self::Dds(participant) => {
+                End::Dds { _server: dds::service::Server::new(Arc::clone(participant), name, &S::TYPE, handler)? }
+            }
+            #[cfg(feature = "r2r")]
+            Self::R2r(session) => End::R2r { _server: r2r::Server::new(Arc::clone(session), name, &S::TYPE, handler)? },
+        };
+        Ok(ServiceServer::new(name, end))
     }
 }
 
@@ -212,6 +271,8 @@ pub struct Subscription {
 enum Source {
     Inproc(inproc::Endpoint),
     Dds(dds::Reader),
+    #[cfg(feature = "r2r")]
+    R2r(r2r::Reader),
 }
 
 impl Subscription {
@@ -244,6 +305,8 @@ impl Subscription {
         match &self.source {
             Source::Inproc(endpoint) => endpoint.matched(),
             Source::Dds(reader) => reader.matched(),
+            #[cfg(feature = "r2r")]
+            Source::R2r(reader) => reader.matched(),
         }
     }
 
@@ -262,6 +325,8 @@ pub struct Publisher {
 enum Sink {
     Inproc(inproc::Endpoint),
     Dds(Box<dds::Writer>),
+    #[cfg(feature = "r2r")]
+    R2r(r2r::Writer),
     #[cfg(test)]
     Refusing,
 }
@@ -287,8 +352,12 @@ impl Publisher {
                 Ok(())
             }
             Sink::Dds(writer) => writer.write(&payload),
+            #[cfg(feature = "r2r")]
+            Sink::R2r(writer) => writer.write(&payload),
             #[cfg(test)]
-            Sink::Refusing => Err(TransportError::Dds { action: format!("publish on {}", self.topic), reason: "full".into() }),
+            Sink::Refusing => {
+                Err(TransportError::Refused { action: format!("publish on {}", self.topic), reason: "full".into() })
+            }
         }
     }
 
@@ -297,6 +366,8 @@ impl Publisher {
         match &self.sink {
             Sink::Inproc(endpoint) => endpoint.matched(),
             Sink::Dds(writer) => writer.matched(),
+            #[cfg(feature = "r2r")]
+            Sink::R2r(writer) => writer.matched(),
             #[cfg(test)]
             Sink::Refusing => 1,
         }

@@ -107,3 +107,22 @@ fn reference_tests_that_may_be_left_out_exist() {
         assert!(names.contains(name), "{name} of tests/reference-tests.txt is no test");
     }
 }
+
+/// The last column of README's table of what happens when something is wrong. Tests inside the library are looked up in its sources.
+#[test]
+fn behaviour_table_names_tests_that_exist() {
+    let output = Command::new(std::env::current_exe().unwrap()).arg("--list").output().unwrap();
+    let listing = String::from_utf8(output.stdout).unwrap();
+    let readme = read("README.md");
+    let (_, rest) =
+        readme.split_once("| condition | what happens | test |\n| --- | --- | --- |\n").expect("README has the table");
+    let rows: Vec<_> = rest.lines().take_while(|line| line.starts_with('|')).collect();
+    assert!(rows.len() >= 16, "only {} conditions", rows.len());
+    for row in rows {
+        let test = row.trim_end_matches(" |").rsplit("| ").next().unwrap().trim_matches('`');
+        let in_library = test.split_once("::tests::").is_some_and(|(module, name)| {
+            read(&format!("src/{}.rs", module.replace("::", "/"))).contains(&format!("fn {name}()"))
+        });
+        assert!(in_library || listing.contains(&format!("{test}: test\n")), "{test} is no test");
+    }
+}

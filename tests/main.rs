@@ -21,6 +21,7 @@ mod play;
 mod postprocess;
 mod profile;
 mod replay;
+mod ros_package;
 mod sources;
 mod sparse;
 mod support;

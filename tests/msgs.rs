@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 
+use pivotal::msgs::autoware_perception_msgs::DetectedObjects;
 use pivotal::msgs::cdr::{CdrError, from_bytes, to_bytes};
 use pivotal::msgs::diagnostic_msgs::DiagnosticArray;
-use pivotal::msgs::pivotal::FrameReport;
+use pivotal::msgs::lifecycle_msgs::TransitionEvent;
+use pivotal::msgs::pivotal_msgs::{Float64Stamped, FrameReport};
+use pivotal::msgs::rcl_interfaces::{Log, ParameterEvent};
 use pivotal::msgs::sensor_msgs::{PointCloud2, PointCloud2Ref};
 use pivotal::msgs::std_msgs::Header;
 use pivotal::msgs::tf2_msgs::TFMessage;
@@ -50,8 +53,19 @@ fn from_hex(digits: &str) -> Vec<u8> {
     (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
 }
 
-const TYPES: [MsgType; 6] =
-    [PointCloud2::TYPE, Detection3DArray::TYPE, MarkerArray::TYPE, DiagnosticArray::TYPE, TFMessage::TYPE, FrameReport::TYPE];
+const TYPES: [MsgType; 11] = [
+    PointCloud2::TYPE,
+    Detection3DArray::TYPE,
+    MarkerArray::TYPE,
+    DiagnosticArray::TYPE,
+    TFMessage::TYPE,
+    FrameReport::TYPE,
+    ParameterEvent::TYPE,
+    Log::TYPE,
+    TransitionEvent::TYPE,
+    DetectedObjects::TYPE,
+    Float64Stamped::TYPE,
+];
 
 fn assert_same_bytes_as_rosbags<M: Message>() {
     let vectors = vectors();
@@ -73,6 +87,11 @@ fn rosbags_bytes_of_every_message_match() {
     assert_same_bytes_as_rosbags::<DiagnosticArray>();
     assert_same_bytes_as_rosbags::<TFMessage>();
     assert_same_bytes_as_rosbags::<FrameReport>();
+    assert_same_bytes_as_rosbags::<ParameterEvent>();
+    assert_same_bytes_as_rosbags::<Log>();
+    assert_same_bytes_as_rosbags::<TransitionEvent>();
+    assert_same_bytes_as_rosbags::<DetectedObjects>();
+    assert_same_bytes_as_rosbags::<Float64Stamped>();
     assert_eq!(vectors().len(), TYPES.len());
 }
 
@@ -103,10 +122,11 @@ fn recorded_type_hash_of_clouds_matches() {
 }
 
 #[test]
-fn frame_report_file_is_the_definition_sent() {
-    let text = include_str!("../msg/FrameReport.msg");
-    assert!(FrameReport::TYPE.definition.starts_with(text));
-    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+fn own_definition_files_are_the_definitions_sent_and_explain_every_field() {
+    assert!(FrameReport::TYPE.definition.starts_with(include_str!("../ros/pivotal_msgs/msg/FrameReport.msg")));
+    assert!(Float64Stamped::TYPE.definition.starts_with(include_str!("../ros/pivotal_msgs/msg/Float64Stamped.msg")));
+    let texts = [FrameReport::TYPE, Float64Stamped::TYPE].map(|own| own.definition.split("====").next().unwrap());
+    for line in texts.iter().flat_map(|text| text.lines()).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         assert!(line.contains(" # "), "no comment on: {line}");
     }
 }
@@ -196,6 +216,11 @@ fn read_as_everything(bytes: &[u8]) {
     let _ = from_bytes::<DiagnosticArray>(bytes);
     let _ = from_bytes::<TFMessage>(bytes);
     let _ = from_bytes::<FrameReport>(bytes);
+    let _ = from_bytes::<ParameterEvent>(bytes);
+    let _ = from_bytes::<Log>(bytes);
+    let _ = from_bytes::<TransitionEvent>(bytes);
+    let _ = from_bytes::<DetectedObjects>(bytes);
+    let _ = from_bytes::<Float64Stamped>(bytes);
 }
 
 proptest! {

@@ -3,6 +3,9 @@
 mod foreign;
 mod frames;
 mod lifecycle;
+mod live;
+mod managed;
+mod more_outputs;
 mod params;
 mod process;
 mod rig;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use pivotal::bag::{BagWriter, OfferedQos, WriterOptions};
 use pivotal::msgs::builtin_interfaces::Time;
-use pivotal::msgs::pivotal::FrameReport;
+use pivotal::msgs::pivotal_msgs::FrameReport;
 use pivotal::msgs::sensor_msgs::{PointCloud2, PointCloud2Ref};
 use pivotal::msgs::std_msgs::Header;
 use pivotal::msgs::vision_msgs::{Detection3D, Detection3DArray};

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 600;
 
 /// Crates that only some folders may name.
-const CONFINED: [(&str, &[&str]); 7] = [
+const CONFINED: [(&str, &[&str]); 8] = [
+    // Its name is also that of the module: crate paths elsewhere would be `r2r::Node`, `r2r::std_msgs`, ….
+    ("r2r", &["transport/r2r", "transport/service", "transport.rs"]),
     ("rustdds", &["transport/dds", "transport/settings", "node/logging"]),
     ("ros2_client", &["transport/dds", "transport/names"]),
     ("rusqlite", &["bag/"]),

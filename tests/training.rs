@@ -1,5 +1,6 @@
 //! The training run: configuration, checkpoints, log, folder, and the program that ties them together.
 
+mod by_heart;
 mod checkpoint;
 mod config;
 mod dumping;

@@ -6,6 +6,7 @@
 mod cyclone;
 mod exchange;
 pub mod peer;
+mod services;
 
 use std::time::{Duration, Instant};
 
@@ -215,7 +216,7 @@ fn dds_slow_reader_gets_the_newest_and_the_rest_is_counted() {
     let settings = settings(6);
     let (near, far) = (participant("near", &settings), participant("far", &settings));
     let publisher = near.advertise(&topic("/points"), CLOUD, Qos::RELIABLE).unwrap();
-    let qos = Qos { depth: 1, reliability: Reliability::Reliable };
+    let qos = Qos { depth: 1, ..Qos::RELIABLE };
     let subscription = far.subscribe(&topic("/points"), CLOUD, qos).unwrap();
     wait_matched(&publisher, &subscription);
     for number in 1..=20 {

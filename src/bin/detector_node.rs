@@ -14,6 +14,8 @@ use pivotal::transport::TransportError;
 use tokio::signal::unix::{SignalKind, signal};
 
 // Modules of this program in a folder that cargo does not take for programs of their own.
+#[path = "detector_node/check.rs"]
+mod check;
 #[path = "detector_node/cli.rs"]
 mod cli;
 #[path = "detector_node/exit.rs"]
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
             cli::Command::Run => live::run_node(&ros).map(|()| EXIT_OK),
             cli::Command::Replay(args) => replay::replay_bag(&args, &ros),
             cli::Command::Play(args) => play::play_bag(&args, &ros),
+            cli::Command::Check => Ok(check::check_machine(&ros)),
             cli::Command::Params => {
                 print!("{}", params_table_markdown());
                 Ok(EXIT_OK)

@@ -166,7 +166,7 @@ impl Teacher {
     }
 
     fn of_plain(&self, net: &Net, kind: Kind, voxels: &PaddedVoxels) -> Result<TeacherOutput, TeacherError> {
-        let HeadMaps { heat_map, regression, .. } = net.forward_fast(voxels, Mode::Train, kind);
+        let HeadMaps { heat_map, regression, .. } = net.forward_fast(voxels, Mode::Train, kind).maps;
         let [heat_map, regression] = [heat_map, regression].map(|map| map.contiguous());
         let mut boxes = Vec::new();
         for frame_idx in 0..voxels.batch_size {

@@ -1,6 +1,9 @@
 //! The sparse 3-D backbones, VoxelResBackBone8x and VoxelBackBone8x, layer by layer as the reference runs them, with MeanVFE before and
 //! height compression behind (sparsekd-spec sections 2.2 and 2.8).
 
+mod norm_rows;
+mod tape;
+
 use std::rc::Rc;
 
 use tch::{IndexOp, Kind, Tensor};
@@ -13,6 +16,7 @@ use crate::sparse::{
     self, ConvShape, Lattice, Pairs, Rulebooks, Sites, SparseError, convolve, offsets_first, pairs_of, strided_keys,
 };
 use crate::voxel::Grid;
+pub use tape::Tape;
 
 /// A sparse convolution with what stands around it: `convolution, norm, maybe an addition, ReLU`.
 #[derive(Debug, Clone, PartialEq)]

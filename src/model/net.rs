@@ -1,10 +1,10 @@
 //! A whole network, layer by layer as the reference runs it. Training and parity use this one; the node uses [`super::fused`], which must
 //! agree with it.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::backbone::{Backbone, BackboneTrace};
-use super::backbone_3d::{Backbone3d, ENCODED, SparseStage, compress_heights, mean_features};
+use super::backbone_3d::{Backbone3d, ENCODED, SparseStage, Tape, compress_heights, expect_sparse, mean_features};
 use super::center_head::{CenterHead, HeadMaps};
 use super::layers::{BatchNorm, Mode};
 use super::params::Params;
@@ -60,6 +60,25 @@ pub enum FrontTrace {
     },
 }
 
+/// What [`Net::forward_fast`] gives.
+#[derive(Debug)]
+pub struct FastPass {
+    /// Raw head outputs, f32.
+    pub maps: HeadMaps,
+    /// Of a 3-D backbone on a CPU, which autograd does not see.
+    tape: Option<Tape>,
+}
+
+impl FastPass {
+    /// Adds the gradients of a loss over [`Self::maps`] to those of all weights. `loss.backward()` alone would end before a 3-D backbone.
+    pub fn backward(&self, loss: &Tensor) {
+        loss.backward();
+        if let Some(tape) = &self.tape {
+            expect_sparse(tape.backward());
+        }
+    }
+}
+
 impl NetTrace {
     /// `[P, C]`: features of pillars, or means of voxels.
     pub fn voxel_features(&self) -> &Tensor {
@@ -111,25 +130,31 @@ impl Net {
         NetTrace { front, spatial_features, backbone, head }
     }
 
-    /// The head maps of [`Net::forward`] in f32, computed faster; gradients flow through both. This is what training runs.
+    /// The head maps of [`Net::forward`] in f32, computed faster; [`FastPass::backward`] has the same gradients. This is what training
+    /// runs.
     ///
     /// Pillar features and 3-D features are always f32. `kind` is the element type of the 2-D part, whose weights stay f32: `Float`, or
     /// `BFloat16` for processors and GPUs that multiply it faster. `shared` of the result is of that type.
-    pub fn forward_fast(&self, voxels: &PaddedVoxels, mode: Mode, kind: Kind) -> HeadMaps {
+    pub fn forward_fast(&self, voxels: &PaddedVoxels, mode: Mode, kind: Kind) -> FastPass {
+        let mut tape = None;
         let map = match &self.front {
             Front::Pillar(vfe) => {
                 let features = vfe.forward_flat(voxels, mode).to_kind(kind); // [P, C]
                 scatter_channels_last(&features, &voxels.coords, voxels.batch_size, &self.grid)
             }
-            Front::Voxel(backbone) => {
+            Front::Voxel(backbone) if voxels.voxels.device() == Device::Cpu => {
                 let features = mean_features(voxels);
-                let stages = backbone.forward(&features, &voxels.coords, voxels.batch_size, mode);
+                let pass = expect_sparse(Tape::forward(backbone, &features, &voxels.coords, voxels.batch_size, mode));
+                expect_sparse(tape.insert(pass).map()).to_kind(kind)
+            }
+            Front::Voxel(backbone) => {
+                let stages = backbone.forward(&mean_features(voxels), &voxels.coords, voxels.batch_size, mode);
                 encoded_map(&stages).to_kind(kind)
             }
         };
         let maps = self.head.forward(&self.backbone.forward(&map, mode).spatial_features_2d, mode);
         let [heat_map, regression] = [maps.heat_map, maps.regression].map(|map| map.to_kind(Kind::Float));
-        HeadMaps { heat_map, regression, ..maps }
+        FastPass { maps: HeadMaps { heat_map, regression, ..maps }, tape }
     }
 
     /// All batch norms in the order of the reference's state dict.

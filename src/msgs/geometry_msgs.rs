@@ -51,6 +51,29 @@ pub struct PoseWithCovariance {
     pub covariance: [[f64; 6]; 6],
 }
 
+/// A velocity: metres and radians per second.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Twist {
+    pub linear: Vector3,
+    pub angular: Vector3,
+}
+
+/// A velocity and how sure it is.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct TwistWithCovariance {
+    pub twist: Twist,
+    /// As that of [`PoseWithCovariance`].
+    pub covariance: [[f64; 6]; 6],
+}
+
+/// A position in metres with less precision.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Point32 {
+    pub x: f32,
+    pub y: f32,
+    pub z: f32,
+}
+
 /// A change of frame.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Transform {

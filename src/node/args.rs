@@ -8,7 +8,7 @@ use super::param_value::ParamValue;
 use super::remap::{RemapError, RemapRule, split_node_prefix};
 
 /// What stood between `--ros-args` and `--`, in its order.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RosArgs {
     /// `-r`, `--remap`.
     pub remaps: Vec<RemapRule>,
@@ -16,8 +16,16 @@ pub struct RosArgs {
     pub params: Vec<ParamSource>,
     /// `--log-level`.
     pub log_levels: Vec<LogLevel>,
+    /// Whether log lines go to `/rosout` too.
+    pub rosout: bool,
     /// Flags that are accepted without effect, each with the reason.
     pub notices: Vec<String>,
+}
+
+impl Default for RosArgs {
+    fn default() -> Self {
+        Self { remaps: Vec::new(), params: Vec::new(), log_levels: Vec::new(), rosout: true, notices: Vec::new() }
+    }
 }
 
 /// Where parameters come from.
@@ -136,9 +144,8 @@ fn read_ros_section(args: &mut impl Iterator<Item = String>, ros: &mut RosArgs) 
                 let enclave = value("an enclave")?;
                 ros.notices.push(format!("{flag} {enclave} has no effect: DDS security is not supported"));
             }
-            "--enable-rosout-logs" | "--disable-rosout-logs" => {
-                ros.notices.push(format!("{flag} has no effect: this node does not publish /rosout"));
-            }
+            "--enable-rosout-logs" => ros.rosout = true,
+            "--disable-rosout-logs" => ros.rosout = false,
             "--enable-stdout-logs" | "--disable-stdout-logs" => {
                 ros.notices.push(format!("{flag} has no effect: this node logs to stderr; --log-level sets how much"));
             }
@@ -216,7 +223,9 @@ mod tests {
         assert_eq!((node.as_deref(), name.as_str()), (Some("d"), "device"));
         assert_eq!(*value, ParamValue::String("cuda:0".into()));
         assert_eq!(ros.log_levels, vec![LogLevel { logger: Some("rustdds".into()), severity: Severity::Debug }]);
-        assert_eq!(ros.notices.len(), 6);
+        assert_eq!(ros.notices.len(), 5);
+        assert!(ros.rosout);
+        assert!(!split("--ros-args --disable-rosout-logs").unwrap().1.rosout);
         assert!(ros.notices.iter().all(|notice| notice.contains("has no effect")));
     }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::args::ParamSource;
+use super::autoware::parse_label;
 use super::param_rule::parse_fill;
 use super::param_value::{ParamFileError, ParamValue, node_pattern_matches, read_param_file};
 use super::params::{DECLARATIONS, Declaration};
@@ -14,6 +15,7 @@ use crate::cloud::{Feature, IntensityMode};
 use crate::model::spec::ModelSpec;
 use crate::pipeline::{PipelineOptions, Precision};
 use crate::postprocess::Detection;
+use crate::transport::{Qos, Reliability};
 
 /// The node's parameters after validation.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,10 +28,8 @@ pub struct NodeConfig {
     pub nms_iou: Option<f64>,
     /// CPU threads of inference; libtorch's choice when `None`.
     pub num_threads: Option<i32>,
-    /// Whether lost clouds are asked for again.
-    pub input_reliable: bool,
-    /// Clouds kept while one is processed.
-    pub input_depth: usize,
+    /// How clouds are delivered; the depth is how many are kept while one is processed.
+    pub input_qos: Qos,
     /// How clouds are read.
     pub cloud: CloudConfig,
     /// What is published of the pipeline's boxes.
@@ -38,6 +38,16 @@ pub struct NodeConfig {
     pub publish_markers: bool,
     /// Whether `~/output/report` exists.
     pub publish_report: bool,
+    /// Whether `~/output/autoware_objects` exists.
+    pub publish_autoware: bool,
+    /// Autoware's labels of classes whose names do not say them.
+    pub autoware_labels: BTreeMap<String, u8>,
+    /// Whether the topics of milliseconds under `~/debug` exist.
+    pub publish_timings: bool,
+    /// How results are delivered.
+    pub output_qos: Qos,
+    /// Whether others decide when the model is loaded and clouds are processed.
+    pub lifecycle: bool,
     /// Seconds; 0 is forever.
     pub marker_lifetime_s: f64,
     /// Inference also when nobody listens.
@@ -167,6 +177,51 @@ impl ResolvedParams {
         self.values.iter().map(|(name, (value, _))| (*name, value))
     }
 
+    /// A parameter's value; `None` for a name that is not declared.
+    pub fn get(&self, name: &str) -> Option<&ParamValue> {
+        self.values.get(name).map(|(value, _)| value)
+    }
+
+    /// The same parameters with some changed while the node runs. A parameter that decides at the start may only be given
+    /// the value that it has, so that a dump of all parameters can be loaded again.
+    ///
+    /// # Errors
+    /// [`ConfigError::Params`] with all changes that are refused.
+    pub fn with_changes(&self, changes: &[(String, ParamValue)]) -> Result<Self, ConfigError> {
+        let origin = "set while the node runs";
+        let mut changed = self.clone();
+        let mut problems = Vec::new();
+        for (name, value) in changes {
+            let checked = match declaration(name) {
+                None => Err("is not a parameter of this node".to_owned()),
+                Some(declaration) => declaration.check(value).and_then(|typed| {
+                    let is_new = self.get(name) != Some(&typed);
+                    if declaration.read_only && is_new {
+                        return Err(format!(
+                            "is read-only: it decides at the start and is {} now",
+                            self.values[declaration.name].0
+                        ));
+                    }
+                    Ok((declaration.name, typed, is_new))
+                }),
+            };
+            match checked {
+                Ok((name, typed, true)) => {
+                    changed.values.insert(name, (typed, origin.to_owned()));
+                }
+                Ok(_) => {}
+                Err(rule) => {
+                    let (key, value) = (name.clone(), value.to_string());
+                    problems.push(ParamProblem { key, value, rule, origin: origin.to_owned() });
+                }
+            }
+        }
+        if problems.is_empty() {
+            problems.extend(changed.contradictions());
+        }
+        if problems.is_empty() { Ok(changed) } else { Err(ConfigError::Params(problems)) }
+    }
+
     /// A parameter's value as YAML would have it, strings without quotes.
     pub fn text(&self, name: &str) -> String {
         match &self.values[name].0 {
@@ -203,6 +258,12 @@ impl ResolvedParams {
         if self.double("nms_iou") > 0.0 && spec.postprocess.nms.with_iou(1.0).is_none() {
             let rule = format!("model `{}` suppresses boxes by distance; 0 leaves it as it is", spec.name);
             problems.push(self.problem("nms_iou", rule));
+        }
+        for (class, _) in self.strings("autoware_labels").iter().filter_map(|text| parse_label(text)) {
+            if !spec.classes.contains(&class) {
+                let rule = format!("`{class}` is not a class of model `{}`, which has {}", spec.name, spec.classes.join(", "));
+                problems.push(self.problem("autoware_labels", rule));
+            }
         }
         let takes = spec.input.features.iter().map(|feature| feature.name()).collect::<Vec<_>>().join(", ");
         let not_taken = |feature: Feature| format!("model `{}` does not take {feature}; it takes {takes}", spec.name);
@@ -242,8 +303,11 @@ impl ResolvedParams {
             },
             nms_iou: Some(self.double("nms_iou")).filter(|iou| *iou > 0.0),
             num_threads: non_zero("num_threads").map(|threads| threads as i32),
-            input_reliable: self.string("input_reliability") == "reliable",
-            input_depth: self.integer("input_depth") as usize,
+            input_qos: Qos {
+                reliability: reliability(self.string("input_reliability")),
+                depth: self.integer("input_depth") as usize,
+                latched: false,
+            },
             cloud: CloudConfig {
                 max_points: self.integer("max_points") as u64,
                 sensor: SensorOverrides { field_names, intensity },
@@ -256,6 +320,15 @@ impl ResolvedParams {
             },
             publish_markers: self.bool("publish_markers"),
             publish_report: self.bool("publish_report"),
+            publish_autoware: self.bool("publish_autoware"),
+            autoware_labels: self.strings("autoware_labels").iter().filter_map(|text| parse_label(text)).collect(),
+            publish_timings: self.bool("publish_timings"),
+            output_qos: Qos {
+                reliability: reliability(self.string("output_reliability")),
+                depth: self.integer("output_depth") as usize,
+                latched: false,
+            },
+            lifecycle: self.bool("lifecycle"),
             marker_lifetime_s: self.double("marker_lifetime_s"),
             process_without_subscribers: self.bool("process_without_subscribers"),
             diagnostics_period: Duration::from_secs_f64(self.double("diagnostics_period_s")),
@@ -323,6 +396,10 @@ impl OutputFilter {
         detections.truncate(self.max_detections.unwrap_or(usize::MAX));
         detections
     }
+}
+
+fn reliability(word: &str) -> Reliability {
+    if word == "reliable" { Reliability::Reliable } else { Reliability::BestEffort }
 }
 
 fn declaration(name: &str) -> Option<&'static Declaration> {

@@ -8,7 +8,7 @@ use super::error::{FrameFault, NodeError};
 use super::output::{frame_flags, jumped_back};
 use crate::cloud::PointCloud;
 use crate::cloud::decode::{CloudDecoder, DecodeReport};
-use crate::model::spec::ModelSpec;
+use crate::model::spec::{ModelSpec, NmsSpec};
 use crate::msgs::cdr;
 use crate::msgs::sensor_msgs::PointCloud2Ref;
 use crate::msgs::std_msgs::Header;
@@ -46,6 +46,8 @@ pub(super) struct FrameWorker {
     decoder: CloudDecoder,
     cloud: PointCloud,
     filter: OutputFilter,
+    /// As the model has it.
+    nms: NmsSpec,
     max_points: u64,
     last_stamp: Option<Stamp>,
 }
@@ -60,15 +62,24 @@ impl FrameWorker {
         input.fill_absent.extend(&config.cloud.fill_absent);
         let decoder = CloudDecoder::new(&input, &config.cloud.sensor).map_err(NodeError::Cloud)?;
         let mut worker = Self {
+            nms: pipeline.spec().postprocess.nms,
             pipeline,
             decoder,
             cloud: PointCloud::default(),
-            filter: config.filter.clone(),
+            filter: OutputFilter::default(),
             max_points: config.cloud.max_points,
             last_stamp: None,
         };
         worker.warm_up()?;
+        worker.apply(config);
         Ok(worker)
+    }
+
+    /// What may change between two clouds.
+    pub(super) fn apply(&mut self, config: &NodeConfig) {
+        self.filter = config.filter.clone();
+        let nms = config.nms_iou.and_then(|iou| self.nms.with_iou(iou)).unwrap_or(self.nms);
+        self.pipeline.set_nms(nms);
     }
 
     /// The model's spec.
@@ -77,8 +88,9 @@ impl FrameWorker {
     }
 
     /// Replaces the pipeline and runs a cloud through it.
-    pub(super) fn rebuild(&mut self, pipeline: Pipeline) -> Result<(), PipelineError> {
+    pub(super) fn rebuild(&mut self, pipeline: Pipeline, config: &NodeConfig) -> Result<(), PipelineError> {
         self.pipeline = pipeline;
+        self.apply(config);
         self.warm_up()
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::msgs::diagnostic_msgs::{DiagnosticStatus, KeyValue};
-use crate::msgs::pivotal::FrameReport;
+use crate::msgs::pivotal_msgs::FrameReport;
 
 /// What is known from the start.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -57,11 +57,27 @@ pub enum FrameEvent {
     Skipped,
 }
 
+/// Whether clouds are to be processed at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// They are.
+    Working,
+    /// Somebody switched the node off.
+    Disabled,
+    /// A managed node without a model.
+    Unconfigured,
+    /// A managed node with a model that waits.
+    Inactive,
+    /// A managed node that has ended its work.
+    Finalized,
+}
+
 /// The state behind the diagnostics.
 #[derive(Debug, Clone)]
 pub struct Health {
     identity: Identity,
     input_timeout: Duration,
+    phase: Phase,
     started: Instant,
     cold_start_ms: Option<f64>,
     layout: String,
@@ -115,6 +131,7 @@ impl Health {
         Self {
             identity,
             input_timeout,
+            phase: Phase::Working,
             started: now,
             cold_start_ms: None,
             layout: String::new(),
@@ -127,6 +144,28 @@ impl Health {
             received_before_window: 0,
             input_rate_hz: 0.0,
         }
+    }
+
+    /// Silence after which the input is stale.
+    pub fn set_input_timeout(&mut self, input_timeout: Duration) {
+        self.input_timeout = input_timeout;
+    }
+
+    /// Whether clouds are to be processed from here on. Silence counts anew.
+    pub fn set_phase(&mut self, phase: Phase, now: Instant) {
+        self.phase = phase;
+        self.started = now;
+        self.last_input = self.last_input.map(|_| now);
+    }
+
+    /// See [`Self::set_phase`].
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The model is no longer loaded.
+    pub fn unloaded(&mut self) {
+        self.cold_start_ms = None;
     }
 
     /// The model is loaded and has seen its warm-up frame.
@@ -220,6 +259,16 @@ impl Health {
 
     fn verdict(&self, now: Instant) -> (u8, String) {
         let (window, topic) = (self.shown(), &self.identity.input_topic);
+        let resting = match self.phase {
+            Phase::Working => None,
+            Phase::Disabled => Some("disabled: ~/set_enabled was called with false"),
+            Phase::Unconfigured => Some("unconfigured: no model is loaded"),
+            Phase::Inactive => Some("inactive: the model is loaded, clouds are dropped"),
+            Phase::Finalized => Some("finalized"),
+        };
+        if let Some(resting) = resting {
+            return (DiagnosticStatus::OK, resting.to_owned());
+        }
         if self.cold_start_ms.is_none() {
             return (DiagnosticStatus::WARN, "starting: the model is being loaded".to_owned());
         }

@@ -4,18 +4,24 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::config::{NodeConfig, ResolvedParams};
+use tokio::sync::oneshot;
+
+use super::autoware::detections_to_autoware;
+use super::config::NodeConfig;
 use super::error::NodeError;
 use super::frame::{FailedFrame, FailureStreak, Frame, FrameWorker, Remedy};
 use super::health::FrameEvent;
+use super::live::LiveParams;
+use super::logging::now;
 use super::output::{FrameFacts, TIME_JUMP_BACK, detections_to_markers, detections_to_msg, failed_report, report_to_msg};
 use super::run::Shared;
+use super::timings::{Measured, Timings};
 use crate::device;
 use crate::model::directory;
-use crate::msgs::pivotal::FrameReport;
+use crate::msgs::pivotal_msgs::FrameReport;
 use crate::msgs::{Message, cdr};
 use crate::pipeline::Pipeline;
-use crate::time::{Throttle, millis};
+use crate::time::{Stamp, Throttle, millis};
 use crate::transport::{Publisher, Sample, TransportError};
 
 /// How long to wait for a cloud before looking whether to stop.
@@ -29,30 +35,38 @@ pub(super) struct Outputs {
     pub(super) objects: Publisher,
     pub(super) markers: Option<Publisher>,
     pub(super) report: Option<Publisher>,
+    pub(super) autoware: Option<Publisher>,
+    pub(super) timings: Option<Timings>,
 }
 
 impl Outputs {
     fn has_subscribers(&self) -> bool {
-        let optional = [&self.markers, &self.report].into_iter().flatten();
+        let optional = [&self.markers, &self.report, &self.autoware].into_iter().flatten();
         std::iter::once(&self.objects).chain(optional).any(|publisher| publisher.matched() > 0)
+            || self.timings.as_ref().is_some_and(Timings::has_subscribers)
     }
 }
 
 /// What the thread is given.
+#[derive(Clone)]
 pub(super) struct Inference {
-    pub(super) params: ResolvedParams,
-    pub(super) config: NodeConfig,
-    pub(super) outputs: Outputs,
+    pub(super) live: Arc<LiveParams>,
+    pub(super) outputs: Arc<Outputs>,
     pub(super) shared: Arc<Shared>,
 }
 
 impl Inference {
-    /// Loads the model, then processes clouds until told to stop.
+    /// Loads the model, says that it is ready, then processes clouds until told to stop.
     ///
     /// # Errors
     /// [`NodeError`] for a model or device that cannot be used, and for a device that keeps failing.
-    pub(super) fn run(self) -> Result<(), NodeError> {
-        let mut worker = self.start()?;
+    pub(super) fn run(self, ready: oneshot::Sender<()>) -> Result<(), NodeError> {
+        let mut version = self.live.version();
+        let mut config = self.live.current().to_config();
+        let mut worker = self.start(&config)?;
+        // The receiver is gone only when the node ends.
+        let _ = ready.send(());
+        let mut last_frame = None;
         let mut streak = FailureStreak::default();
         let mut faults = Throttle::new(LOG_PERIOD);
         let mut unpublished = Throttle::new(LOG_PERIOD);
@@ -60,7 +74,12 @@ impl Inference {
             let sample = self.shared.input.recv(POLL)?;
             self.shared.observe_input();
             let Some(sample) = sample else { continue };
-            if !self.config.process_without_subscribers && !self.outputs.has_subscribers() {
+            if std::mem::replace(&mut version, self.live.version()) != version {
+                config = self.live.current().to_config();
+                worker.apply(&config);
+            }
+            let is_wanted = config.process_without_subscribers || self.outputs.has_subscribers();
+            if !self.shared.enabled.load(Ordering::Relaxed) || !is_wanted {
                 self.shared.health().frame(FrameEvent::Skipped);
                 self.shared.changed.notify_one();
                 continue;
@@ -70,7 +89,9 @@ impl Inference {
             match worker.process(&sample.bytes) {
                 Ok(frame) => {
                     streak.healthy();
-                    let published = self.publish(&sample, overwritten, &worker.spec().classes, frame);
+                    let since_last = last_frame.replace(sample.received).map(|last| sample.received.duration_since(last));
+                    let context = FrameContext { config: &config, classes: &worker.spec().classes, overwritten, since_last };
+                    let published = self.publish(&sample, &context, frame);
                     if let (Err(error), Some(n_more)) = (&published, unpublished.due(Instant::now())) {
                         tracing::warn!("not published: {error} ({n_more} more since the last such line)");
                     }
@@ -84,7 +105,7 @@ impl Inference {
                     self.report_failure(&failed, overwritten, &reason);
                     match remedy {
                         Remedy::GoOn => {}
-                        Remedy::Rebuild => self.rebuild(&mut worker)?,
+                        Remedy::Rebuild => self.rebuild(&mut worker, &config)?,
                         Remedy::GiveUp { n_failures } => return Err(NodeError::DeviceLost { n_failures, reason }),
                     }
                 }
@@ -94,16 +115,16 @@ impl Inference {
         Ok(())
     }
 
-    fn start(&self) -> Result<FrameWorker, NodeError> {
+    fn start(&self, config: &NodeConfig) -> Result<FrameWorker, NodeError> {
         let started = Instant::now();
-        if let Some(n_threads) = self.config.num_threads {
+        if let Some(n_threads) = config.num_threads {
             device::set_cpu_threads(n_threads);
         }
-        let (pipeline, model) = self.load()?;
-        self.params.check_against(pipeline.spec())?;
+        let (pipeline, model) = load(config)?;
+        self.live.bind(pipeline.spec())?;
         tracing::info!("loaded {model}");
         let device = format!("{} ({})", device::name(pipeline.device()), pipeline.device_reason());
-        let worker = FrameWorker::new(pipeline, &self.config)?;
+        let worker = FrameWorker::new(pipeline, config)?;
         let cold_start_ms = millis(started.elapsed());
         let topic = self.shared.input.topic();
         tracing::info!("ready: model {model} on {device} after {cold_start_ms:.0} ms, waiting for clouds on {topic}");
@@ -112,24 +133,16 @@ impl Inference {
         Ok(worker)
     }
 
-    /// The pipeline, and the model's name with the hash of its weights.
-    fn load(&self) -> Result<(Pipeline, String), NodeError> {
-        let mut model = directory::load(&self.config.model_dir)?;
-        let nms = &mut model.spec.postprocess.nms;
-        *nms = self.config.nms_iou.and_then(|iou| nms.with_iou(iou)).unwrap_or(*nms);
-        let identity = format!("{} sha256:{}", model.spec.name, model.sha256);
-        Ok((Pipeline::new(model.spec, &model.weights, &self.config.pipeline)?, identity))
-    }
-
-    fn rebuild(&self, worker: &mut FrameWorker) -> Result<(), NodeError> {
+    fn rebuild(&self, worker: &mut FrameWorker, config: &NodeConfig) -> Result<(), NodeError> {
         tracing::error!("several clouds in a row failed: rebuilding the pipeline");
-        worker.rebuild(self.load()?.0)?;
+        worker.rebuild(load(config)?.0, config)?;
         self.shared.health().rebuilt();
         Ok(())
     }
 
     /// Publishes a frame's messages and tells the health. The objects come first: what follows does not delay them.
-    fn publish(&self, sample: &Sample, overwritten: u64, classes: &[String], frame: Frame) -> Result<(), TransportError> {
+    fn publish(&self, sample: &Sample, context: &FrameContext<'_>, frame: Frame) -> Result<(), TransportError> {
+        let FrameContext { config, classes, overwritten, since_last } = *context;
         let Frame { header, detections, output, decoded, decode_ms, total_ms, mut flags } = frame;
         if let Some(description) = decoded.layout_changed {
             tracing::info!("cloud layout: {description}");
@@ -146,8 +159,24 @@ impl Inference {
             flags.push(FrameReport::NOT_PUBLISHED.to_owned());
         }
         if let Some(markers) = &self.outputs.markers {
-            let sent = send(markers, || detections_to_markers(&detections, classes, &header, self.config.marker_lifetime_s));
+            let sent = send(markers, || detections_to_markers(&detections, classes, &header, config.marker_lifetime_s));
             result = result.and(sent);
+        }
+        if let Some(autoware) = &self.outputs.autoware {
+            let sent = send(autoware, || detections_to_autoware(&detections, classes, &config.autoware_labels, &header));
+            result = result.and(sent);
+        }
+        if let Some(timings) = &self.outputs.timings {
+            // Simulated time is known from clouds alone, so nothing is known of how old they are.
+            let age_ms = (now().nanos - Stamp::from(header.stamp).nanos) as f64 * 1e-6;
+            let measured = Measured {
+                total_ms,
+                since_stamp_ms: Some(age_ms).filter(|_| !config.use_sim_time),
+                since_last_ms: since_last.map(millis),
+                decode_ms,
+                stages: output.times,
+            };
+            result = result.and(timings.publish(header.stamp, &measured));
         }
         if let Some(report) = &self.outputs.report {
             let facts = FrameFacts {
@@ -185,6 +214,23 @@ impl Inference {
     }
 }
 
+/// The pipeline, and the model's name with the hash of its weights.
+fn load(config: &NodeConfig) -> Result<(Pipeline, String), NodeError> {
+    let model = directory::load(&config.model_dir)?;
+    let identity = format!("{} sha256:{}", model.spec.name, model.sha256);
+    Ok((Pipeline::new(model.spec, &model.weights, &config.pipeline)?, identity))
+}
+
+/// What is known of a frame beside what the worker gives.
+struct FrameContext<'a> {
+    config: &'a NodeConfig,
+    classes: &'a [String],
+    /// Clouds replaced by newer ones before this one was taken, since the start.
+    overwritten: u64,
+    /// Since the cloud before this one was received.
+    since_last: Option<Duration>,
+}
+
 /// Publishes a message if anybody would see it; it is not even built otherwise.
 fn send<M: Message>(publisher: &Publisher, message: impl FnOnce() -> M) -> Result<(), TransportError> {
     if publisher.matched() == 0 {
@@ -202,6 +248,7 @@ mod tests {
     use crate::msgs::std_msgs::Header;
     use crate::msgs::vision_msgs::Detection3DArray;
     use crate::node::args::split_ros_args;
+    use crate::node::config::ResolvedParams;
     use crate::node::health::{Health, Identity};
     use crate::pipeline::{FrameOutput, StageTimes};
     use crate::postprocess::Detection;
@@ -217,12 +264,12 @@ mod tests {
         let args = ["--ros-args", "-p", "model_dir:=/m"].map(str::to_owned);
         let (_, ros) = split_ros_args(args).expect("ROS arguments");
         let params = ResolvedParams::new(&ros.params, "/d").expect("parameters");
-        let config = params.to_config();
+        let live = Arc::new(LiveParams::new(params));
         let input = bus.subscribe(&topic("/points"), &PointCloud2::TYPE, Qos::SENSOR).expect("a subscription");
         let report = bus.advertise(&topic("/report"), &FrameReport::TYPE, Qos::RELIABLE).expect("a publisher");
         let shared = Shared::new(input, Health::new(Identity::default(), Duration::from_secs(2), Instant::now()));
-        let outputs = Outputs { objects, markers: None, report: Some(report) };
-        Inference { params, config, outputs, shared: Arc::new(shared) }
+        let outputs = Outputs { objects, markers: None, report: Some(report), autoware: None, timings: None };
+        Inference { live, outputs: Arc::new(outputs), shared: Arc::new(shared) }
     }
 
     /// A frame in which one object was found.
@@ -259,7 +306,9 @@ mod tests {
         for (objects, n_objects, flags, n_refused) in cases {
             let inference = inference(&bus, objects);
             let sample = Sample { bytes: Vec::new().into(), received: Instant::now() };
-            let result = inference.publish(&sample, 7, &["Vehicle".to_owned()], frame());
+            let (config, classes) = (inference.live.current().to_config(), ["Vehicle".to_owned()]);
+            let context = FrameContext { config: &config, classes: &classes, overwritten: 7, since_last: None };
+            let result = inference.publish(&sample, &context, frame());
             assert_eq!(result.is_err(), n_refused > 0);
             let sample = reports.recv(Duration::ZERO).expect("open").expect("a report");
             let report: FrameReport = cdr::from_bytes(&sample.bytes).expect("a report");

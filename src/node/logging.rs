@@ -14,18 +14,26 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use super::args::{LogLevel, Severity};
+use super::rosout::RosoutLayer;
+use crate::time::Stamp;
 use crate::transport::dds::LOG_FILTER;
 
-/// Logs go to stderr from here on.
+/// Logs go to stderr, and to `rosout` if it is given, from here on.
 ///
 /// `--log-level LEVEL` and `--log-level node:=LEVEL` (`node` being the node's name) are for this program's lines;
 /// `--log-level library:=LEVEL` for a library's.
 ///
 /// # Errors
 /// When logging was set up before.
-pub fn init(levels: &[LogLevel], node_name: &str) -> Result<(), TryInitError> {
+pub fn init(levels: &[LogLevel], node_name: &str, rosout: Option<RosoutLayer>) -> Result<(), TryInitError> {
     let layer = Layer::new().with_writer(std::io::stderr).event_format(RosFormat { node_name: node_name.to_owned() });
-    tracing_subscriber::registry().with(targets(levels, node_name)).with(layer).try_init()
+    tracing_subscriber::registry().with(targets(levels, node_name)).with(layer).with(rosout).try_init()
+}
+
+/// The system's time, as everything is stamped that carries no cloud's stamp.
+pub(super) fn now() -> Stamp {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Stamp { nanos: since_epoch.as_nanos() as i64 }
 }
 
 /// Later levels win. What [`LOG_FILTER`] silences stays silent until named. Other libraries without a level of their own log
@@ -73,9 +81,9 @@ where
             Level::INFO => "INFO",
             Level::DEBUG | Level::TRACE => "DEBUG",
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (sec, nanosec) = now().to_ros();
         let logger = if metadata.target().starts_with(env!("CARGO_CRATE_NAME")) { &self.node_name } else { metadata.target() };
-        write!(writer, "[{level}] [{}.{:09}] [{logger}]: ", now.as_secs(), now.subsec_nanos())?;
+        write!(writer, "[{level}] [{sec}.{nanosec:09}] [{logger}]: ")?;
         context.format_fields(writer.by_ref(), event)?;
         writeln!(writer)
     }

@@ -4,6 +4,7 @@
 //! The rules of "Topic and Service name mapping to DDS" and "Remapping Names" on design.ros2.org, as rcl applies them.
 
 use super::remap::{RemapRule, remap_node, remap_topic, unmatched_rules};
+use super::timings::TIMINGS;
 use crate::transport::TransportError;
 use crate::transport::names::{NodeName, TopicName};
 
@@ -14,6 +15,7 @@ const INPUT: &str = "~/input/pointcloud";
 const OBJECTS: &str = "~/output/objects";
 const MARKERS: &str = "~/output/markers";
 const REPORT: &str = "~/output/report";
+const AUTOWARE: &str = "~/output/autoware_objects";
 const DIAGNOSTICS: &str = "/diagnostics";
 
 /// The resolved names of the node and its topics.
@@ -27,8 +29,12 @@ pub struct NodeNames {
     pub objects: TopicName,
     /// `visualization_msgs/MarkerArray`, published.
     pub markers: TopicName,
-    /// `pivotal/FrameReport`, published.
+    /// `pivotal_msgs/FrameReport`, published.
     pub report: TopicName,
+    /// `autoware_perception_msgs/DetectedObjects`, published where asked for.
+    pub autoware: TopicName,
+    /// `pivotal_msgs/Float64Stamped`, published where asked for; in the order of [`TIMINGS`].
+    pub timings: Vec<TopicName>,
     /// `diagnostic_msgs/DiagnosticArray`, published.
     pub diagnostics: TopicName,
 }
@@ -40,17 +46,22 @@ impl NodeNames {
     /// When a rule makes a name that ROS does not allow.
     pub fn resolve(rules: &[RemapRule]) -> Result<(Self, Vec<String>), TransportError> {
         let node = remap_node(rules, DEFAULT_NODE_NAME)?;
-        let topic = |name| remap_topic(rules, &node, name);
+        let topic = |name: &str| remap_topic(rules, &node, name);
+        let timings = TIMINGS.map(|timing| format!("~/debug/{timing}"));
         let names = Self {
             input: topic(INPUT)?,
             objects: topic(OBJECTS)?,
             markers: topic(MARKERS)?,
             report: topic(REPORT)?,
+            autoware: topic(AUTOWARE)?,
+            timings: timings.iter().map(|name| topic(name)).collect::<Result<_, _>>()?,
             diagnostics: topic(DIAGNOSTICS)?,
             node: node.clone(),
         };
         let notice = |rule: &RemapRule| format!("remap rule `{rule}` names no topic of {node}");
-        let unmatched = unmatched_rules(rules, &node, &[INPUT, OBJECTS, MARKERS, REPORT, DIAGNOSTICS]);
+        let mut known = vec![INPUT, OBJECTS, MARKERS, REPORT, AUTOWARE, DIAGNOSTICS];
+        known.extend(timings.iter().map(String::as_str));
+        let unmatched = unmatched_rules(rules, &node, &known);
         Ok((names, unmatched.into_iter().map(notice).collect()))
     }
 }

@@ -7,7 +7,7 @@ use crate::cloud::decode::DecodeReport;
 use crate::geometry::Box3d;
 use crate::msgs::builtin_interfaces::Duration;
 use crate::msgs::geometry_msgs::{Point, Pose, PoseWithCovariance, Quaternion, Vector3};
-use crate::msgs::pivotal::FrameReport;
+use crate::msgs::pivotal_msgs::FrameReport;
 use crate::msgs::std_msgs::{ColorRGBA, Header};
 use crate::msgs::vision_msgs::{BoundingBox3D, Detection3D, Detection3DArray, ObjectHypothesis, ObjectHypothesisWithPose};
 use crate::msgs::visualization_msgs::{Marker, MarkerArray};
@@ -184,13 +184,13 @@ pub fn class_name(classes: &[String], class_idx: usize) -> String {
     classes.get(class_idx).cloned().unwrap_or_else(|| format!("class_{class_idx}"))
 }
 
-fn box_pose(boxed: &Box3d) -> Pose {
+pub(super) fn box_pose(boxed: &Box3d) -> Pose {
     let [x, y, z] = boxed.center;
     let (sin, cos) = (boxed.yaw / 2.0).sin_cos();
     Pose { position: Point { x, y, z }, orientation: Quaternion { x: 0.0, y: 0.0, z: sin, w: cos } }
 }
 
-fn vector([x, y, z]: [f64; 3]) -> Vector3 {
+pub(super) fn vector([x, y, z]: [f64; 3]) -> Vector3 {
     Vector3 { x, y, z }
 }
 

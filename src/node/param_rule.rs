@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::autoware::{LABELS, parse_label};
 use super::param_value::ParamValue;
 use crate::cloud::Feature;
 
@@ -24,6 +25,8 @@ pub enum Rule {
     Device,
     /// Items of the form `feature=number`, for features a cloud may lack.
     Fills,
+    /// Items of the form `class=LABEL`, with labels of Autoware.
+    Labels,
 }
 
 /// Features that a sensor may lack and `fill_absent` may name.
@@ -39,6 +42,9 @@ impl Rule {
             (_, ParamValue::String(text)) => self.allows_text(text),
             (Self::Fills, ParamValue::List(items)) => {
                 items.iter().all(|item| matches!(item, ParamValue::String(text) if parse_fill(text).is_some()))
+            }
+            (Self::Labels, ParamValue::List(items)) => {
+                items.iter().all(|item| matches!(item, ParamValue::String(text) if parse_label(text).is_some()))
             }
             _ => false,
         }
@@ -95,6 +101,7 @@ impl fmt::Display for Rule {
             Self::Fills => {
                 write!(f, "of `feature=number`, features {}", FILLABLE.map(|name| format!("`{name}`")).join(", "))
             }
+            Self::Labels => write!(f, "of `class=LABEL`, labels {}", LABELS.map(|(name, _)| format!("`{name}`")).join(", ")),
         }
     }
 }

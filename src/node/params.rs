@@ -20,8 +20,7 @@ pub struct Declaration {
     pub rule: Rule,
     /// What it does, for users.
     pub description: &'static str,
-    /// Decides what is loaded or connected at the start. The others could change while the node runs; the built-in DDS has no
-    /// parameter services to do so.
+    /// Decides what is loaded or connected at the start. The others can be changed while the node runs.
     pub read_only: bool,
 }
 
@@ -133,7 +132,7 @@ pub const DECLARATIONS: &[Declaration] = &[
         Rule::HalfOpen(0.0, 1.0),
         "Boxes with this score or less are not published. 0 leaves it to the model, whose own threshold it can only raise.",
     ),
-    fixed(
+    live(
         "nms_iou",
         DefaultValue::Double(0.0),
         "",
@@ -158,6 +157,35 @@ pub const DECLARATIONS: &[Declaration] = &[
     ),
     fixed("publish_markers", DefaultValue::Bool(true), "", Rule::Any, "Publish `~/output/markers` when somebody subscribes."),
     fixed("publish_report", DefaultValue::Bool(true), "", Rule::Any, "Publish `~/output/report` when somebody subscribes."),
+    fixed(
+        "publish_autoware",
+        DefaultValue::Bool(false),
+        "",
+        Rule::Any,
+        "Publish `~/output/autoware_objects` when somebody subscribes.",
+    ),
+    fixed(
+        "autoware_labels",
+        DefaultValue::StringArray(&[]),
+        "",
+        Rule::Labels,
+        "Labels of the model's classes for Autoware where their names do not say it, for instance `[Vehicle=TRUCK]`.",
+    ),
+    fixed(
+        "publish_timings",
+        DefaultValue::Bool(false),
+        "",
+        Rule::Any,
+        "Publish the milliseconds of each stage under `~/debug` when somebody subscribes.",
+    ),
+    fixed(
+        "output_reliability",
+        DefaultValue::String("reliable"),
+        "",
+        Rule::OneOf(&["best_effort", "reliable"]),
+        "QoS of the results.",
+    ),
+    fixed("output_depth", DefaultValue::Integer(10), "messages", Rule::Range(1.0, 100.0), "QoS history of the results."),
     live(
         "marker_lifetime_s",
         DefaultValue::Double(0.5),
@@ -185,6 +213,14 @@ pub const DECLARATIONS: &[Declaration] = &[
         "s",
         Rule::Range(0.1, 3600.0),
         "Diagnostics turn STALE when no cloud came for so long.",
+    ),
+    fixed(
+        "lifecycle",
+        DefaultValue::Bool(false),
+        "",
+        Rule::Any,
+        "Be a managed node: load the model when told to configure, process clouds when told to activate. Otherwise the node \
+         does both at the start, and `~/set_enabled` lets it pause.",
     ),
     fixed(
         "use_sim_time",

@@ -86,17 +86,26 @@ pub fn run(path: &Path, case: &mut Case) -> Result<(), ParityError> {
     // The network shares its tensors with `weights`, so these are the ones it uses. Batch statistics come last: they change running ones.
     let mut learned = trainable(&params, &weights);
     let frozen = net.forward(&padded, Mode::Eval);
-    training::step_stages(&golden, &companion, &frozen.head, &targets, &mut learned, &training::FROZEN, case)?;
+    training::step_stages(
+        &golden,
+        &companion,
+        (&frozen.head, &Tensor::backward),
+        &targets,
+        &mut learned,
+        &training::FROZEN,
+        case,
+    )?;
     let trace = net.forward(&padded, Mode::Train);
     train_stages(&golden, &companion, &net, &trace, &params, case)?;
-    training::step_stages(&golden, &companion, &trace.head, &targets, &mut learned, &training::TRAIN, case)?;
+    training::step_stages(&golden, &companion, (&trace.head, &Tensor::backward), &targets, &mut learned, &training::TRAIN, case)?;
 
     let n_plain = case.stages.len();
     let net = Net::new(&Params::load(&copies, Device::Cpu), &spec);
     let mut learned = trainable(&params, &copies);
     for limits in [training::FAST_FROZEN, training::TRAIN] {
-        let head = net.forward_fast(&padded, limits.mode, Kind::Float);
-        training::step_stages(&golden, &companion, &head, &targets, &mut learned, &limits, case)?;
+        let pass = net.forward_fast(&padded, limits.mode, Kind::Float);
+        let backward = |loss: &Tensor| pass.backward(loss);
+        training::step_stages(&golden, &companion, (&pass.maps, &backward), &targets, &mut learned, &limits, case)?;
     }
     running_stages(&golden, &net, case)?;
     for stage in &mut case.stages[n_plain..] {

@@ -60,10 +60,10 @@ pub fn run(path: &Path, case: &mut Case) -> Result<(), ParityError> {
     for step in 0..n_steps as u64 {
         let rates = schedule.at(step);
         adam.zero_grad();
-        let head = net.forward_fast(&pillars, Mode::Train, Kind::Float);
-        let loss = detection_loss(&probabilities(&head.heat_map), &head.regression, &targets);
+        let pass = net.forward_fast(&pillars, Mode::Train, Kind::Float);
+        let loss = detection_loss(&probabilities(&pass.maps.heat_map), &pass.maps.regression, &targets);
         let total = loss.total(&loss_weights);
-        total.backward();
+        pass.backward(&total);
         let length = adam.clip_grad_norm(settings.max_grad_norm);
         adam.step(rates);
         let part = |loss: &Tensor, weight: f64| loss.double_value(&[]) * weight;

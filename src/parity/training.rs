@@ -92,11 +92,12 @@ fn first_rows(tensor: &Tensor, n_rows: i64) -> Tensor {
     Tensor::cat(&[tensor.narrow(1, 0, there), Tensor::zeros(shape, (tensor.kind(), tensor.device()))], 1)
 }
 
-/// Loss and gradients of a forward pass that was run in the mode of `limits` with weights that collect gradients.
+/// Loss and gradients of a forward pass that was run in the mode of `limits` with weights that collect gradients; it comes with the way
+/// back from a loss over its maps.
 pub fn step_stages(
     golden: &Golden,
     companion: &Companion,
-    head: &HeadMaps,
+    (head, backward): (&HeadMaps, &dyn Fn(&Tensor)),
     targets: &Targets,
     params: &mut [(String, Tensor)],
     limits: &Limits,
@@ -108,7 +109,7 @@ pub fn step_stages(
     let weights = LossWeights::default();
     let loss = detection_loss(&probabilities(&head.heat_map), &head.regression, targets);
     let total = loss.total(&weights);
-    total.backward();
+    backward(&total);
     for (key, ours) in [
         ("hm_loss_head_0", loss.heat_map * weights.heat_map),
         ("loc_loss_head_0", loss.regression * weights.regression),

@@ -6,7 +6,7 @@ use super::record::{BoxRecord, DetectedFrame, FrameOutcome, FrameRecord};
 use super::{MARKERS_TOPIC, OBJECTS_TOPIC, REPORT_TOPIC, ReplayError};
 use crate::bag::{BagWriter, OfferedQos, TopicId, WriterOptions};
 use crate::cloud::decode::DecodeReport;
-use crate::msgs::pivotal::FrameReport;
+use crate::msgs::pivotal_msgs::FrameReport;
 use crate::msgs::sensor_msgs::PointCloud2;
 use crate::msgs::std_msgs::Header;
 use crate::msgs::vision_msgs::Detection3DArray;

@@ -48,6 +48,12 @@ impl DerefMut for Aligned {
     }
 }
 
+impl Clone for Aligned {
+    fn clone(&self) -> Self {
+        Self::from_slice(self)
+    }
+}
+
 impl PartialEq for Aligned {
     fn eq(&self, other: &Self) -> bool {
         **self == **other

@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::aligned::Aligned;
-use super::kernel::{Input, Instructions, Output, PAD, add_products};
+use super::kernel::{Input, Instructions, Output, PAD, add_outer_products, add_products};
 use super::pairs::BLOCK_ROWS;
 use super::{Pairs, SparseError};
 
@@ -14,7 +14,7 @@ use super::{Pairs, SparseError};
 const CHUNK_VALUES: usize = 1 << 15;
 
 /// Features in host memory, one row per site, each padded with zeros to a multiple of eight channels.
-#[derive(Debug, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Rows {
     values: Aligned,
     channels: usize,
@@ -66,6 +66,33 @@ impl Rows {
         self.values.is_empty()
     }
 
+    fn input(&self) -> Input<'_> {
+        Input { values: &self.values, stride: self.stride, channels: self.channels }
+    }
+
+    /// Zeros.
+    pub fn zeros(n: usize, channels: usize) -> Self {
+        let stride = channels.next_multiple_of(PAD);
+        let mut values = Aligned::zeros(n * stride);
+        values.fill(0.0);
+        Self { values, channels, stride }
+    }
+
+    /// Values of a row with its padding.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// All values, padding included.
+    pub fn padded(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// All values, padding included, which must stay zero.
+    pub fn padded_mut(&mut self) -> &mut [f32] {
+        &mut self.values
+    }
+
     /// Values of a row.
     pub fn channels(&self) -> usize {
         self.channels
@@ -75,6 +102,33 @@ impl Rows {
     pub fn rows(&self) -> impl Iterator<Item = &[f32]> {
         self.values.chunks_exact(self.stride.max(1)).map(|row| &row[..self.channels])
     }
+}
+
+/// Gradient of a convolution's weight.
+///
+/// # Shapes
+/// - `x`: `[N, Cin]`; `gradient`: `[N', Cout]` of the output; out: `[K, Cin, Cout]`
+///
+/// # Errors
+/// [`SparseError::Shape`] when the pairs name rows that are not there.
+pub fn weight_gradient(x: &Rows, gradient: &Rows, pairs: &Pairs) -> Result<Vec<f32>, SparseError> {
+    let (n_in, n_out) = pairs.rows_needed();
+    if n_in > x.len() || n_out > gradient.len() {
+        let expected = format!("{} in, {} out", x.len(), gradient.len());
+        return Err(SparseError::Shape { what: "rows of the pairs", expected, got: format!("{n_in} in, {n_out} out") });
+    }
+    let instructions = Instructions::detect();
+    let of_offset = |k: usize| {
+        let mut sums = vec![0f32; x.stride * gradient.stride];
+        // No stride, no row.
+        if x.stride > 0 && gradient.stride > 0 {
+            add_outer_products(instructions, x.input(), gradient.input(), pairs.offset(k), &mut sums);
+        }
+        let rows = sums.chunks_exact(gradient.stride.max(1)).take(x.channels);
+        rows.flat_map(|row| row[..gradient.channels].to_vec()).collect::<Vec<f32>>()
+    };
+    // An offset is one thread's, so that sums have one order.
+    Ok((0..pairs.n_offsets()).into_par_iter().map(of_offset).collect::<Vec<_>>().concat())
 }
 
 impl FusedConv {

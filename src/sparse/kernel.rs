@@ -123,6 +123,124 @@ pub(super) fn add_products(
     }
 }
 
+/// `sums[a][b] += left[left_rows[i]][a] * right[right_rows[i]][b]` over pairs in their order: the gradient of one offset's weight.
+///
+/// # Shapes
+/// - `sums`: `[left.stride, right.stride]`, padded channels of both
+///
+/// # Panics
+/// When a row lies outside: pairs and rows do not belong together, which is a bug.
+pub(super) fn add_outer_products(
+    instructions: Instructions,
+    left: Input<'_>,
+    right: Input<'_>,
+    (left_rows, right_rows): (&[u32], &[u32]),
+    sums: &mut [f32],
+) {
+    assert_eq!(sums.len(), left.stride * right.stride);
+    assert!(left.stride.is_multiple_of(PAD) && right.stride.is_multiple_of(PAD));
+    assert_eq!(left_rows.len(), right_rows.len());
+    let within = |rows: &[u32], of: Input<'_>| rows.last().is_none_or(|last| (*last as usize) < of.values.len() / of.stride);
+    assert!(within(left_rows, left) && within(right_rows, right));
+    let products = Products { left, right, left_rows, right_rows };
+    // SAFETY: the instructions were detected; rows ascend, so their ends, checked above, tell of all.
+    unsafe {
+        match instructions {
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512 => x86::add_outer_products_avx512(products, sums),
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2 => x86::add_outer_products_avx2(products, sums),
+            Instructions::Portable => products.all::<Portable, 4, 1>(sums),
+        }
+    }
+}
+
+/// Pairs of rows to be multiplied.
+#[derive(Clone, Copy)]
+struct Products<'a> {
+    left: Input<'a>,
+    right: Input<'a>,
+    left_rows: &'a [u32],
+    right_rows: &'a [u32],
+}
+
+/// Pairs that are gone through for every block of columns before the next ones are: their rows stay near the processor.
+const PAIRS_AT_ONCE: usize = 512;
+
+impl Products<'_> {
+    /// A columns of the left and B registers of the right at a time.
+    ///
+    /// # Safety
+    /// Rows were checked; A and B registers divide the padding, `sums` has room for all products.
+    #[inline(always)]
+    unsafe fn all<L: Lanes, const A: usize, const B: usize>(self, sums: &mut [f32]) {
+        // SAFETY: the caller's.
+        unsafe { self.columns::<L, A, B>(sums, 0..self.right.stride) }
+    }
+
+    /// The columns of the right in a range whose length is a multiple of B registers.
+    ///
+    /// # Safety
+    /// As [`Self::all`].
+    #[inline(always)]
+    unsafe fn columns<L: Lanes, const A: usize, const B: usize>(self, sums: &mut [f32], columns: std::ops::Range<usize>) {
+        let pairs = self.left_rows.chunks(PAIRS_AT_ONCE).zip(self.right_rows.chunks(PAIRS_AT_ONCE));
+        for (left_rows, right_rows) in pairs {
+            for a in (0..self.left.stride).step_by(A) {
+                for b in columns.clone().step_by(B * L::N) {
+                    // SAFETY: A and B registers lie inside the padded rows; the sums of (a, b) inside `sums`.
+                    unsafe {
+                        let at = sums.as_mut_ptr().add(a * self.right.stride + b);
+                        self.block::<L, A, B>(left_rows, right_rows, a, b, at);
+                    }
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Self::columns`].
+    #[inline(always)]
+    unsafe fn block<L: Lanes, const A: usize, const B: usize>(
+        self,
+        left_rows: &[u32],
+        right_rows: &[u32],
+        a: usize,
+        b: usize,
+        sums_at: *mut f32,
+    ) {
+        let (left, right) = (self.left.values.as_ptr(), self.right.values.as_ptr());
+        // SAFETY: the caller's.
+        unsafe {
+            let mut sums = [[L::splat(0.0); B]; A];
+            for (i, of_left) in sums.iter_mut().enumerate() {
+                for (j, sum) in of_left.iter_mut().enumerate() {
+                    *sum = L::load(sums_at.add(i * self.right.stride + j * L::N));
+                }
+            }
+            for (left_row, right_row) in left_rows.iter().zip(right_rows) {
+                let from = left.add(*left_row as usize * self.left.stride + a);
+                let with = right.add(*right_row as usize * self.right.stride + b);
+                let mut values = [L::splat(0.0); B];
+                for (j, value) in values.iter_mut().enumerate() {
+                    *value = L::load(with.add(j * L::N));
+                }
+                for (i, of_left) in sums.iter_mut().enumerate() {
+                    let factor = L::splat(*from.add(i));
+                    for (sum, value) in of_left.iter_mut().zip(values) {
+                        *sum = L::mul_add(factor, value, *sum);
+                    }
+                }
+            }
+            for (i, of_left) in sums.iter().enumerate() {
+                for (j, sum) in of_left.iter().enumerate() {
+                    L::store(sums_at.add(i * self.right.stride + j * L::N), *sum);
+                }
+            }
+        }
+    }
+}
+
 /// A register of f32 and what is done with it.
 trait Lanes {
     const N: usize;

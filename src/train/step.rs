@@ -92,8 +92,8 @@ pub fn gradient(
         Precision::F32 => Kind::Float,
         Precision::Bf16 => Kind::BFloat16,
     };
-    let maps = state.net.forward_fast(&batch.student, Mode::Train, kind);
-    let loss = loss(&maps, &batch.boxes, spec, config, taught.as_ref());
+    let pass = state.net.forward_fast(&batch.student, Mode::Train, kind);
+    let loss = loss(&pass.maps, &batch.boxes, spec, config, taught.as_ref());
     let mut losses = BTreeMap::new();
     for (name, term) in loss.terms.iter().map(|(name, term)| (*name, term)).chain([("total", &loss.total)]) {
         let value = term.double_value(&[]);
@@ -103,7 +103,7 @@ pub fn gradient(
         losses.insert(name.to_owned(), value);
     }
     state.optimizer.zero_grad();
-    loss.total.backward();
+    pass.backward(&loss.total);
     let norm = state.optimizer.clip_grad_norm(config.optimizer.max_grad_norm);
     if !norm.is_finite() {
         let name = state.optimizer.first_non_finite_gradient().map(str::to_owned);

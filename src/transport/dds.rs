@@ -9,6 +9,7 @@
 
 mod graph;
 mod raw;
+pub(super) mod service;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rustdds::dds::result::CreateResult;
 use rustdds::no_key::{DataWriter, SimpleDataReader};
 use rustdds::policy::{Durability, History, ResourceLimits};
 use rustdds::{
@@ -25,7 +27,7 @@ use rustdds::{
     TopicKind,
 };
 
-use super::mailbox::Mailbox;
+use super::mailbox::{ClosedOnDrop, Mailbox};
 use super::names::{NodeName, TopicName};
 use super::settings::{DdsSettings, DiscoveryRange};
 use super::{Qos, Reliability, Sample, TransportError, buffers};
@@ -97,10 +99,13 @@ impl Participant {
     }
 
     fn topic(&self, topic: &TopicName, msg_type: &MsgType, qos: &QosPolicies) -> Result<rustdds::Topic, TransportError> {
-        self.matches.expect(topic, msg_type);
-        self.domain
-            .create_topic(topic.dds(), msg_type.dds.to_owned(), qos, TopicKind::NoKey)
-            .map_err(|fault| refused(format!("create topic {topic}"), &fault))
+        self.dds_topic(&topic.dds(), msg_type.dds, qos).map_err(|fault| refused(format!("create topic {topic}"), &fault))
+    }
+
+    /// A topic by DDS's spelling of its name and type.
+    fn dds_topic(&self, name: &str, kind: &'static str, qos: &QosPolicies) -> CreateResult<rustdds::Topic> {
+        self.matches.expect(name, kind);
+        self.domain.create_topic(name.to_owned(), kind.to_owned(), qos, TopicKind::NoKey)
     }
 
     fn introduce(&self, kind: Kind, endpoint: GUID, topic: &TopicName) -> Result<(), TransportError> {
@@ -115,7 +120,7 @@ impl Participant {
 }
 
 fn refused(action: String, fault: &dyn std::fmt::Display) -> TransportError {
-    TransportError::Dds { action, reason: fault.to_string() }
+    TransportError::Refused { action, reason: fault.to_string() }
 }
 
 /// QoS of an endpoint; `limit` bounds what the library keeps beside the depth.
@@ -127,7 +132,7 @@ fn policies(qos: Qos, limit: usize) -> QosPolicies {
     let count = |samples: usize| i32::try_from(samples).unwrap_or(i32::MAX);
     let limit = count(limit);
     builder
-        .durability(Durability::Volatile)
+        .durability(if qos.latched { Durability::TransientLocal } else { Durability::Volatile })
         .history(History::KeepLast { depth: count(qos.depth) })
         .resource_limits(ResourceLimits { max_samples: limit, max_instances: 1, max_samples_per_instance: limit })
         .build()
@@ -179,7 +184,7 @@ impl Drop for Reader {
 fn move_samples(reader: &SimpleDataReader<Bytes, RawAdapter>, mailbox: &Mailbox, undecodable: &mut Throttle) {
     reader.drain_read_notifications();
     // Before taking, so that what arrives in between unparks.
-    reader.set_waker(Some(Waker::from(Arc::new(Unpark(std::thread::current())))));
+    reader.set_waker(Some(wake_this_thread()));
     loop {
         match reader.try_take_one() {
             Ok(Some(sample)) => mailbox.put(Sample { bytes: sample.into_value(), received: Instant::now() }),
@@ -195,20 +200,15 @@ fn move_samples(reader: &SimpleDataReader<Bytes, RawAdapter>, mailbox: &Mailbox,
     }
 }
 
+fn wake_this_thread() -> Waker {
+    Waker::from(Arc::new(Unpark(std::thread::current())))
+}
+
 struct Unpark(Thread);
 
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
-    }
-}
-
-/// Tells the mailbox's reader that the thread is gone, even when it panicked inside the library.
-struct ClosedOnDrop(Arc<Mailbox>);
-
-impl Drop for ClosedOnDrop {
-    fn drop(&mut self) {
-        self.0.close();
     }
 }
 

@@ -1,6 +1,6 @@
 //! Topics inside one process: no sockets, no threads, delivery before `publish` returns.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -9,8 +9,9 @@ use bytes::Bytes;
 
 use super::mailbox::Mailbox;
 use super::names::TopicName;
+use super::service::{Handler, unavailable};
 use super::{Qos, Reliability, Sample, TransportError};
-use crate::msgs::MsgType;
+use crate::msgs::{MsgType, Service, SrvType, cdr};
 
 /// The topics of one bus; clones share them.
 #[derive(Clone, Default)]
@@ -21,12 +22,15 @@ pub struct Bus {
 #[derive(Default)]
 struct Shared {
     topics: Mutex<HashMap<TopicName, Topic>>,
+    services: Mutex<HashMap<TopicName, Offered>>,
     next_id: AtomicU64,
 }
 
 struct Topic {
     msg_type: MsgType,
     members: Vec<Member>,
+    /// The newest messages of latched publishers, for those who come later.
+    latched: VecDeque<Sample>,
 }
 
 struct Member {
@@ -34,6 +38,15 @@ struct Member {
     qos: Qos,
     /// Where messages go; `None` for a publisher.
     mailbox: Option<Arc<Mailbox>>,
+}
+
+/// A service and what answers it.
+type Offered = (SrvType, Arc<Mutex<Handler>>);
+
+/// A service on the bus, withdrawn on drop.
+pub(super) struct Offer {
+    shared: Arc<Shared>,
+    service: TopicName,
 }
 
 /// A place on the bus, given up on drop.
@@ -67,7 +80,11 @@ impl Bus {
     ) -> Result<Endpoint, TransportError> {
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let mut topics = self.shared.lock();
-        let entry = topics.entry(topic.clone()).or_insert_with(|| Topic { msg_type: *msg_type, members: Vec::new() });
+        let entry = topics.entry(topic.clone()).or_insert_with(|| Topic {
+            msg_type: *msg_type,
+            members: Vec::new(),
+            latched: VecDeque::new(),
+        });
         if entry.msg_type.ros != msg_type.ros {
             return Err(TransportError::TypeMismatch {
                 topic: topic.to_string(),
@@ -75,12 +92,53 @@ impl Bus {
                 got: msg_type.ros,
             });
         }
+        if let Some(mailbox) = mailbox.as_ref().filter(|_| qos.latched) {
+            entry.latched.iter().for_each(|sample| mailbox.put(sample.clone()));
+        }
         entry.members.push(Member { id, qos, mailbox });
         Ok(Endpoint { shared: Arc::clone(&self.shared), topic: topic.clone(), id })
     }
 }
 
+impl Bus {
+    pub(super) fn offer(&self, service: &TopicName, srv_type: &SrvType, handler: Handler) -> Result<Offer, TransportError> {
+        let mut services = self.shared.services();
+        if services.contains_key(service) {
+            return Err(unavailable(service, srv_type, "is offered already"));
+        }
+        services.insert(service.clone(), (*srv_type, Arc::new(Mutex::new(handler))));
+        Ok(Offer { shared: Arc::clone(&self.shared), service: service.clone() })
+    }
+
+    /// Asks a service and gives its answer, computed on this thread.
+    ///
+    /// # Errors
+    /// [`TransportError::Service`] when nobody offers it under this type, or the answer is not of this type.
+    pub fn call<S: Service>(&self, service: &TopicName, request: &S::Request) -> Result<S::Response, TransportError> {
+        let offered = self.shared.services().get(service).cloned();
+        let (_, handler) = offered
+            .filter(|(srv_type, _)| srv_type.ros == S::TYPE.ros)
+            .ok_or_else(|| unavailable(service, &S::TYPE, "is not offered"))?;
+        let answer = handler.lock().unwrap_or_else(PoisonError::into_inner)(&cdr::to_bytes(request));
+        answer.and_then(|bytes| cdr::from_bytes(&bytes)).map_err(|fault| TransportError::Service {
+            service: service.to_string(),
+            srv_type: S::TYPE.ros,
+            reason: fault.to_string(),
+        })
+    }
+}
+
+impl Drop for Offer {
+    fn drop(&mut self) {
+        self.shared.services().remove(&self.service);
+    }
+}
+
 impl Shared {
+    fn services(&self) -> MutexGuard<'_, HashMap<TopicName, Offered>> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<TopicName, Topic>> {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,12 +146,19 @@ impl Shared {
 
 impl Endpoint {
     pub(super) fn publish(&self, payload: &Bytes) {
-        let received = Instant::now();
+        let sample = Sample { bytes: payload.clone(), received: Instant::now() };
         self.for_each_match(|member| {
             if let Some(mailbox) = &member.mailbox {
-                mailbox.put(Sample { bytes: payload.clone(), received });
+                mailbox.put(sample.clone());
             }
         });
+        let mut topics = self.shared.lock();
+        let Some(topic) = topics.get_mut(&self.topic) else { return };
+        let Some(own) = topic.members.iter().find(|member| member.id == self.id && member.qos.latched) else { return };
+        if topic.latched.len() >= own.qos.depth {
+            topic.latched.pop_front();
+        }
+        topic.latched.push_back(sample);
     }
 
     pub(super) fn matched(&self) -> usize {
@@ -118,7 +183,8 @@ impl Endpoint {
 
 /// The rule of DDS: a subscription may not ask for more than the publisher offers.
 fn compatible(offered: Qos, asked: Qos) -> bool {
-    offered.reliability == Reliability::Reliable || asked.reliability == Reliability::BestEffort
+    (offered.reliability == Reliability::Reliable || asked.reliability == Reliability::BestEffort)
+        && (offered.latched || !asked.latched)
 }
 
 impl Drop for Endpoint {

@@ -1,7 +1,7 @@
 //! Where a subscription's messages wait for their reader: the newest few, the rest counted.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Sample;
@@ -91,6 +91,15 @@ impl Mailbox {
     /// The counters and the queue are whole after every statement, so a panic elsewhere does not spoil them.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Held by the thread that feeds a mailbox: tells its reader that the thread is gone, even when it panicked inside a library.
+pub(super) struct ClosedOnDrop(pub(super) Arc<Mailbox>);
+
+impl Drop for ClosedOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

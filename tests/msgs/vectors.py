@@ -22,19 +22,40 @@ VISION_MSGS = {
     "Detection3D": "std_msgs/Header header\nObjectHypothesisWithPose[] results\nBoundingBox3D bbox\nstring id",
     "Detection3DArray": "std_msgs/Header header\nDetection3D[] detections",
 }
+# Nor is Autoware's; the field lists as of 2026.
+AUTOWARE_PERCEPTION_MSGS = {
+    "ObjectClassification": "uint8 label\nfloat32 probability",
+    "DetectedObjectKinematics": "geometry_msgs/PoseWithCovariance pose_with_covariance\nbool has_position_covariance\n"
+    "uint8 orientation_availability\ngeometry_msgs/TwistWithCovariance twist_with_covariance\nbool has_twist\n"
+    "bool has_twist_covariance",
+    "Shape": "uint8 type\ngeometry_msgs/Polygon footprint\ngeometry_msgs/Vector3 dimensions",
+    "DetectedObject": "float32 existence_probability\nObjectClassification[] classification\n"
+    "DetectedObjectKinematics kinematics\nShape shape",
+    "DetectedObjects": "std_msgs/Header header\nDetectedObject[] objects",
+}
+OWN = ["FrameReport", "Float64Stamped"]
 TYPES = [
     "sensor_msgs/msg/PointCloud2",
     "vision_msgs/msg/Detection3DArray",
     "visualization_msgs/msg/MarkerArray",
     "diagnostic_msgs/msg/DiagnosticArray",
     "tf2_msgs/msg/TFMessage",
-    "pivotal/msg/FrameReport",
+    "pivotal_msgs/msg/FrameReport",
+    "rcl_interfaces/msg/ParameterEvent",
+    "rcl_interfaces/msg/Log",
+    "lifecycle_msgs/msg/TransitionEvent",
+    "autoware_perception_msgs/msg/DetectedObjects",
+    "pivotal_msgs/msg/Float64Stamped",
 ]
 
 store = get_typestore(Stores.ROS2_HUMBLE)
 for name, text in VISION_MSGS.items():
     store.register(get_types_from_msg(text, f"vision_msgs/msg/{name}"))
-store.register(get_types_from_msg((HERE / "../../msg/FrameReport.msg").read_text(), "pivotal/msg/FrameReport"))
+for name, text in AUTOWARE_PERCEPTION_MSGS.items():
+    store.register(get_types_from_msg(text, f"autoware_perception_msgs/msg/{name}"))
+for name in OWN:
+    text = (HERE / f"../../ros/pivotal_msgs/msg/{name}.msg").read_text()
+    store.register(get_types_from_msg(text, f"pivotal_msgs/msg/{name}"))
 
 
 def scalar(kind, count):
@@ -58,7 +79,7 @@ def make(typename, counter):
             pairs = [one(inner, inner_what, counter) for _ in range(size or 2)]
             values, plain[name] = [p[0] for p in pairs], [p[1] for p in pairs]
             if inner == Nodetype.BASE and inner_what[0] != "string":
-                values = numpy.array(values, dtype=inner_what[0])
+                values = numpy.array(values, dtype="uint8" if inner_what[0] == "byte" else inner_what[0])
             if size == 36:  # our struct has the matrix as rows
                 plain[name] = [plain[name][row * 6 : row * 6 + 6] for row in range(6)]
             fields[name] = values

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use pivotal::msgs::pivotal::FrameReport;
+use pivotal::msgs::pivotal_msgs::FrameReport;
 use pivotal::msgs::sensor_msgs::PointCloud2;
 use pivotal::msgs::{Message, cdr};
 use pivotal::transport::{Qos, Subscription};

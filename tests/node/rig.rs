@@ -11,7 +11,7 @@ use pivotal::model::init::{HeadMultipliers, hash_weights};
 use pivotal::model::spec::ModelSpec;
 use pivotal::msgs::builtin_interfaces::Time;
 use pivotal::msgs::diagnostic_msgs::{DiagnosticArray, DiagnosticStatus};
-use pivotal::msgs::pivotal::FrameReport;
+use pivotal::msgs::pivotal_msgs::FrameReport;
 use pivotal::msgs::sensor_msgs::{PointCloud2, PointField};
 use pivotal::msgs::std_msgs::Header;
 use pivotal::msgs::vision_msgs::Detection3DArray;

@@ -6,7 +6,7 @@ from dataclasses import field
 from cyclonedds.idl import IdlStruct
 from cyclonedds.idl._machinery import BytesMachine
 from cyclonedds.idl.annotations import final
-from cyclonedds.idl.types import array, float64, int32, sequence, uint8, uint32
+from cyclonedds.idl.types import array, float64, int32, int64, sequence, uint8, uint32, uint64
 
 
 def ros(name):
@@ -147,3 +147,23 @@ class ParticipantEntitiesInfo(IdlStruct, typename=ros("rmw_dds_common/Participan
 # The binding packs a sequence of uint8 one by one, 400 ms for a cloud; this machine makes the same bytes in one copy.
 PointCloud2.__idl__.populate()
 PointCloud2.__idl__.v1_machine.members_machines["data"] = BytesMachine()
+
+
+@dataclass
+@final
+class ListParametersRequest(IdlStruct, typename="rcl_interfaces::srv::dds_::ListParameters_Request_"):
+    """With what Cyclone's middleware of ROS puts before every question and answer."""
+
+    client: uint64
+    number: int64
+    prefixes: sequence[str]
+    depth: uint64
+
+
+@dataclass
+@final
+class ListParametersResponse(IdlStruct, typename="rcl_interfaces::srv::dds_::ListParameters_Response_"):
+    client: uint64
+    number: int64
+    names: sequence[str]
+    prefixes: sequence[str]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pivotal::bag::{BagReader, BagWriter, OfferedQos, WriterOptions};
-use pivotal::msgs::pivotal::FrameReport;
+use pivotal::msgs::pivotal_msgs::FrameReport;
 use pivotal::msgs::vision_msgs::{Detection3D, Detection3DArray};
 use pivotal::msgs::visualization_msgs::MarkerArray;
 use pivotal::msgs::{Message, cdr};

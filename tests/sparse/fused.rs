@@ -1,8 +1,11 @@
 //! The CPU's inference way against the oracle.
 
-use pivotal::sparse::{ConvShape, Epilogue, FusedConv, Kind, Lattice, Pairs, Rows, pairs_of, plain, strided_keys};
+use pivotal::sparse::{
+    ConvShape, Epilogue, FusedConv, Kind, Lattice, Pairs, Rows, Rulebook, convolve, pairs_of, plain, strided_keys,
+    weight_gradient,
+};
 
-use super::{cases, n_sites, random_cells, random_values, to_vec, to_vec_f32};
+use super::{cases, n_sites, random_cells, random_values, sites_of, to_vec, to_vec_f32};
 
 #[test]
 fn fused_convolution_equals_the_oracle() {
@@ -92,4 +95,33 @@ fn sizes_that_do_not_fit_are_refused() {
     assert!(run(&rows(3, 2), &Pairs::from_offsets(&[]).unwrap(), 2, None).is_err());
     assert!(run(&rows(3, 2), &pairs(2, 1), 2, Some(&rows(3, 2))).is_err());
     assert!(run(&rows(3, 2), &pairs(2, 1), 2, Some(&rows(2, 3))).is_err());
+}
+
+#[test]
+fn weight_gradient_equals_that_of_autograd_at_any_number_of_threads() {
+    let channels = [(5, 8), (8, 16), (16, 12), (12, 24), (3, 48), (7, 64), (1, 1)];
+    for ((name, lattice, share, conv), (c_in, c_out)) in cases().into_iter().zip(channels.into_iter().cycle()) {
+        let sites = sites_of(&random_cells(11, &lattice, n_sites(&lattice, share)), lattice);
+        let output = match conv.kind() {
+            Kind::Submanifold => sites_of(&random_cells(11, &lattice, n_sites(&lattice, share)), lattice),
+            Kind::Strided => sites.strided(&conv).unwrap(),
+        };
+        let rules = Rulebook::new(&sites, &output, &conv).unwrap();
+        let x = random_values(12, &[sites.len() as i64, c_in]);
+        let weight = random_values(13, &[conv.n_offsets() as i64, c_in, c_out]).set_requires_grad(true);
+        let gradient = random_values(14, &[output.len() as i64, c_out]);
+        (convolve(&x, &weight, None, &rules).unwrap() * &gradient).sum(tch::Kind::Double).backward();
+        let [rows, of_rows] =
+            [(&x, c_in), (&gradient, c_out)].map(|(values, channels)| Rows::new(&to_vec_f32(values), channels as usize));
+        let pairs = rules.to_pairs().unwrap();
+        let run = |n_threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
+            pool.install(|| weight_gradient(&rows, &of_rows, &pairs)).unwrap()
+        };
+        let ours = run(1);
+        for (ours, expected) in ours.iter().zip(to_vec(&weight.grad())) {
+            assert!((f64::from(*ours) - expected).abs() < 1e-4, "{name}, {c_in} to {c_out}: {ours} for {expected}");
+        }
+        assert!(ours == run(3), "{name}");
+    }
 }

@@ -28,7 +28,8 @@ fn receive_clouds(
 ) -> Vec<usize> {
     let topic = topic(name);
     let near = participant("receiver", settings);
-    let subscription = near.subscribe(&topic, &PointCloud2::TYPE, Qos { reliability: reliability.0, depth: DEPTH }).unwrap();
+    let subscription =
+        near.subscribe(&topic, &PointCloud2::TYPE, Qos { reliability: reliability.0, depth: DEPTH, latched: false }).unwrap();
     let (dds_topic, count_text) = (topic.dds(), count.to_string());
     let lengths_text: Vec<String> = lengths.iter().map(usize::to_string).collect();
     let mut arguments =
@@ -81,7 +82,7 @@ fn cyclone_clouds_of_every_alignment_arrive_unchanged() {
 fn subscribed_by_peer<M: Message>(name: &str, nth: u32, reliability: (Reliability, &str), count: usize) -> (Publisher, Peer) {
     let (settings, topic) = (settings(nth), topic(name));
     let near = participant("sender", &settings);
-    let publisher = near.advertise(&topic, &M::TYPE, Qos { reliability: reliability.0, depth: 100 }).unwrap();
+    let publisher = near.advertise(&topic, &M::TYPE, Qos { reliability: reliability.0, depth: 100, latched: false }).unwrap();
     let (dds_topic, kind, count) = (topic.dds(), M::TYPE.ros.rsplit('/').next().unwrap(), count.to_string());
     let arguments = ["--subscribe", &dds_topic, "--type", kind, "--reliability", reliability.1, "--expect", &count];
     let mut peer = Peer::start(&settings, &arguments);

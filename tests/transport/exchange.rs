@@ -37,7 +37,8 @@ fn exchange(nth: u32, reliability: (Reliability, &str), count: usize) -> Outcome
     let (settings, lengths) = (settings(nth), [largest_cloud()]);
     let (clouds, answers) = (topic(&format!("/clouds_{}", reliability.1)), topic(&format!("/answers_{}", reliability.1)));
     let near = participant("exchange", &settings);
-    let subscription = near.subscribe(&clouds, &PointCloud2::TYPE, Qos { reliability: reliability.0, depth: 20 }).unwrap();
+    let subscription =
+        near.subscribe(&clouds, &PointCloud2::TYPE, Qos { reliability: reliability.0, depth: 20, latched: false }).unwrap();
     let publisher = near.advertise(&answers, &Detection3DArray::TYPE, Qos::RELIABLE).unwrap();
     let (count_text, length) = (count.to_string(), lengths[0].to_string());
     let mut peer = Peer::start(

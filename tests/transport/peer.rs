@@ -44,15 +44,7 @@ impl Peer {
     }
 
     fn program() -> Command {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        if let Some(other) = std::env::var_os("PIVOTAL_PEER") {
-            return Command::new(other);
-        }
-        let site = root.join(".venv-peers");
-        assert!(site.join("cyclonedds").is_dir(), "{} is missing; run scripts/setup-peers.sh", site.display());
-        let mut python = Command::new("python3");
-        python.args(["-B", "tests/peers/cyclone_peer.py"]).current_dir(root).env("PYTHONPATH", site);
-        python
+        std::env::var_os("PIVOTAL_PEER").map_or_else(|| python_peer("cyclone_peer.py"), Command::new)
     }
 
     /// The next line it says.
@@ -83,6 +75,16 @@ impl Peer {
         assert!(self.process.wait().unwrap().success());
         summary
     }
+}
+
+/// A program of `tests/peers` on PyPI's Cyclone DDS.
+pub fn python_peer(script: &str) -> Command {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let site = root.join(".venv-peers");
+    assert!(site.join("cyclonedds").is_dir(), "{} is missing; run scripts/setup-peers.sh", site.display());
+    let mut python = Command::new("python3");
+    python.arg("-B").arg(Path::new("tests/peers").join(script)).current_dir(root).env("PYTHONPATH", site);
+    python
 }
 
 impl Drop for Peer {

@@ -15,11 +15,14 @@ ROS arguments (between --ros-args and --, or the end):
 
 Environment: ROS_DOMAIN_ID, ROS_AUTOMATIC_DISCOVERY_RANGE, ROS_LOCALHOST_ONLY as in ROS 2.
 
-Topics: ~/input/pointcloud in; ~/output/objects, ~/output/markers, ~/output/report and /diagnostics out.
+Topics: ~/input/pointcloud in; ~/output/objects, ~/output/markers, ~/output/report, ~/output/autoware_objects, /diagnostics,
+/parameter_events, /rosout and ~/debug/* out.
+
+Services: those of parameters; ~/set_enabled, or with -p lifecycle:=true those of a managed node.
 
 Exit codes:
   0  normal end, SIGINT and SIGTERM included
-  1  anything without a code of its own
+  1  anything without a code of its own; check found something wrong
   2  bad arguments, parameters, names or environment variables
   3  replay or play finished, with input or results lost or malformed
   4  model directory missing, damaged or contradictory
@@ -30,6 +33,7 @@ Examples:
   detector_node --ros-args --params-file config/detector.yaml -p model_dir:=models/demo -p device:=cuda:0 -r __ns:=/front
   detector_node replay bags/drive -m models/demo -o out/drive
   detector_node play bags/drive --rate-hz 10
+  detector_node check --ros-args -p model_dir:=models/demo
   detector_node params";
 
 /// Finds vehicles, pedestrians and cyclists in LiDAR clouds and publishes them as ROS 2 messages.
@@ -49,6 +53,8 @@ pub enum Command {
     Replay(Box<ReplayArgs>),
     /// Send a bag's clouds over DDS to a running node and measure its answers.
     Play(PlayArgs),
+    /// Look for what would keep the node from working well here: socket buffers, environment, parameters, device, model.
+    Check,
     /// Print the table of the live node's parameters as Markdown.
     Params,
 }

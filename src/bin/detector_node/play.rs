@@ -57,7 +57,7 @@ pub fn play_bag(args: &PlayArgs, ros: &RosArgs) -> anyhow::Result<u8> {
     if !ros.remaps.is_empty() || !ros.params.is_empty() {
         bail!(crate::Usage("play takes its settings as options; of the ROS arguments only --log-level".to_owned()));
     }
-    logging::init(&ros.log_levels, NODE_NAME).context("logging")?;
+    logging::init(&ros.log_levels, NODE_NAME, None).context("logging")?;
     let (settings, warnings) = DdsSettings::from_environment(process_environment).map_err(NodeError::from)?;
     for warning in &warnings {
         tracing::warn!("{warning}");

@@ -20,7 +20,7 @@ pub fn replay_bag(args: &ReplayArgs, ros: &RosArgs) -> anyhow::Result<u8> {
     if !ros.remaps.is_empty() || !ros.params.is_empty() {
         bail!(crate::Usage("replay takes its settings as options; of the ROS arguments only --log-level".to_owned()));
     }
-    logging::init(&ros.log_levels, DEFAULT_NODE_NAME).context("logging")?;
+    logging::init(&ros.log_levels, DEFAULT_NODE_NAME, None).context("logging")?;
     let mut model = directory::load(&args.model).map_err(NodeError::from)?;
     if let Some(iou) = args.nms_iou {
         let by_distance = || crate::Usage(format!("--nms-iou {iou}: the model suppresses boxes by distance"));

@@ -91,7 +91,7 @@ enum Arithmetic {
 }
 
 pub fn run(args: &DumpTeacherArgs) -> anyhow::Result<ExitCode> {
-    logging::init(&[], "trainer").context("logging")?;
+    logging::init(&[], "trainer", None).context("logging")?;
     let config = RunConfig::load(&args.config, &args.overrides)?;
     let spec = config.spec()?;
     let source: Arc<dyn Source> = Arc::from(data::open(&args.data).context("--data")?);

@@ -65,7 +65,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         print!("{}", config_table_markdown());
         return Ok(ExitCode::SUCCESS);
     };
-    logging::init(&[], "trainer").context("logging")?;
+    logging::init(&[], "trainer", None).context("logging")?;
     let stop = stop_at_a_signal()?;
     match begin(args, config, data, out, &stop) {
         Ok(outcome) => Ok(report(&outcome, out)),

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Input, Lanes, Output, blocks};
+use super::{Input, Lanes, Output, Products, blocks};
 
 struct Avx512;
 struct Avx2;
@@ -49,6 +49,28 @@ pub(super) unsafe fn add_products_avx2(
             width => unreachable!("blocks of {width} columns are never made"),
         }
     }
+}
+
+/// # Safety
+/// As `Products::all`, on a processor with these features.
+#[target_feature(enable = "avx512f,avx512vl,avx2,fma")]
+pub(super) unsafe fn add_outer_products_avx512(products: Products<'_>, sums: &mut [f32]) {
+    let stride = products.right.stride;
+    let (by_two, by_one) = (stride / 32 * 32, stride / 16 * 16);
+    // SAFETY: the caller's.
+    unsafe {
+        products.columns::<Avx512, 8, 2>(sums, 0..by_two);
+        products.columns::<Avx512, 8, 1>(sums, by_two..by_one);
+        products.columns::<Avx2, 8, 1>(sums, by_one..stride);
+    }
+}
+
+/// # Safety
+/// As `Products::all`, on a processor with these features.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn add_outer_products_avx2(products: Products<'_>, sums: &mut [f32]) {
+    // SAFETY: the caller's.
+    unsafe { products.all::<Avx2, 8, 1>(sums) }
 }
 
 impl Lanes for Avx512 {

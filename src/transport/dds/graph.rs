@@ -16,7 +16,7 @@ use serde::ser::{Serialize, SerializeTuple, Serializer};
 
 use super::raw::RawAdapter;
 use super::refused;
-use crate::msgs::{MsgType, cdr};
+use crate::msgs::cdr;
 use crate::transport::TransportError;
 use crate::transport::names::{NodeName, TopicName};
 
@@ -145,8 +145,8 @@ struct State {
 
 impl Matches {
     /// A topic is about to get its first endpoint here.
-    pub(super) fn expect(&self, topic: &TopicName, msg_type: &MsgType) {
-        self.lock().types.insert(topic.dds(), msg_type.dds);
+    pub(super) fn expect(&self, dds_topic: &str, dds_type: &'static str) {
+        self.lock().types.insert(dds_topic.to_owned(), dds_type);
     }
 
     pub(super) fn add(&self, local: GUID, topic: &TopicName) {
