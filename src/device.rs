@@ -72,8 +72,15 @@ pub fn name(device: Device) -> String {
 }
 
 /// CPU threads of every operation from here on, in the whole process.
+///
+/// Sparse convolution runs on threads of its own, whose number can be set only before the first of them works: a later call changes
+/// libtorch's alone.
 pub fn set_cpu_threads(n_threads: i32) {
     tch::set_num_threads(n_threads);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads.max(0) as usize);
+    if let Err(error) = pool.build_global() {
+        tracing::debug!(%error, "the number of threads for sparse convolution stays");
+    }
 }
 
 /// CPU threads of one operation.

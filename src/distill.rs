@@ -1,9 +1,10 @@
 //! Distillation: what a student takes from its teacher. Its first weights (`inherit`), the teacher's view of every training frame
 //! (`teacher`, or `dump` where it was computed before), and the terms of the loss that draw the student towards it (`logit`,
-//! `regression`, `label`).
+//! `regression`, `label`; `anchor` between anchor heads).
 //!
 //! Without settings, everything is as released for the paper's pillar students (sparsekd-spec section 3.1).
 
+pub mod anchor;
 pub mod dump;
 pub mod inherit;
 pub mod label;

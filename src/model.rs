@@ -1,5 +1,7 @@
 //! The networks, their spec, and the directory both live in.
 
+pub mod anchor_head;
+pub mod anchors;
 pub mod backbone;
 pub mod backbone_3d;
 pub mod center_head;

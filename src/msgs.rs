@@ -1,7 +1,7 @@
 //! ROS messages as plain structs and their CDR bytes. One set serves every middleware and the bags.
 //!
 //! A sub-module per message package; struct and field names are ROS's, and the order of the fields is the wire format.
-//! The texts in `definitions/` (constants and fields only) and `ros/pivotal_msgs/msg` are what bags carry as schemas; a test holds the
+//! The texts in `definitions/` (constants and fields only) and `msg` are what bags carry as schemas; a test holds the
 //! structs, the texts and the type hashes together.
 
 pub mod autoware_perception_msgs;

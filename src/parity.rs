@@ -4,6 +4,9 @@
 //! supports is run, each stage is compared within the tolerance that README gives, and the first stage that exceeds it is
 //! named: what follows it is a consequence. Cases the build does not support are listed, never passed over.
 
+mod anchor_head;
+mod anchor_kd;
+mod anchors;
 mod boxes;
 mod checkpoints;
 mod compare;

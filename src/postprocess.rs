@@ -1,12 +1,15 @@
 //! Head maps to detections: peaks, boxes, filters, suppression.
 //!
 //! [`top_peaks`] picks the best cells of the heat map, the caller gathers the regression maps there, [`decode_boxes`] turns
-//! both into boxes and applies the thresholds, [`suppress`] drops those that a better box covers.
+//! both into boxes and applies the thresholds, [`suppress`] drops those that a better box covers. Anchor heads have no peaks:
+//! [`decode_anchors`] takes their maps to boxes over the thresholds.
 
+mod anchors;
 mod boxes;
 mod nms;
 mod peaks;
 
+pub use anchors::decode_anchors;
 pub use boxes::{Decoded, decode_boxes};
 pub use nms::suppress;
 pub use peaks::{Peaks, top_peaks};

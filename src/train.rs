@@ -4,6 +4,8 @@
 //! `trainer parity` holds them to the original's numbers. On a CPU a run is a function of its record ([`run::RunRecord`]) and the
 //! number of threads, to the last bit, however often it was killed and resumed.
 
+pub mod anchor_loss;
+pub mod anchor_targets;
 pub mod checkpoint;
 pub mod config;
 pub mod config_table;

@@ -1,6 +1,7 @@
 //! What a student takes from its teacher. The losses' golden values and gradients are compared by `parity`.
 
 mod dump;
+mod dump_check;
 mod golden;
 mod inherit;
 mod labels;

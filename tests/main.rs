@@ -1,6 +1,7 @@
 //! The one integration crate: each further one would link libtorch again.
 #![allow(clippy::unwrap_used)]
 
+mod anchor;
 mod augment;
 mod bag;
 mod cache;

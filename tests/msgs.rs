@@ -123,8 +123,8 @@ fn recorded_type_hash_of_clouds_matches() {
 
 #[test]
 fn own_definition_files_are_the_definitions_sent_and_explain_every_field() {
-    assert!(FrameReport::TYPE.definition.starts_with(include_str!("../ros/pivotal_msgs/msg/FrameReport.msg")));
-    assert!(Float64Stamped::TYPE.definition.starts_with(include_str!("../ros/pivotal_msgs/msg/Float64Stamped.msg")));
+    assert!(FrameReport::TYPE.definition.starts_with(include_str!("../msg/FrameReport.msg")));
+    assert!(Float64Stamped::TYPE.definition.starts_with(include_str!("../msg/Float64Stamped.msg")));
     let texts = [FrameReport::TYPE, Float64Stamped::TYPE].map(|own| own.definition.split("====").next().unwrap());
     for line in texts.iter().flat_map(|text| text.lines()).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         assert!(line.contains(" # "), "no comment on: {line}");

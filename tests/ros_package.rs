@@ -62,9 +62,11 @@ fn message_packages_are_the_same_in_list_manifest_and_code() {
 fn messages_of_the_interface_package_are_those_of_its_folder() {
     let cmake = read("ros/pivotal_msgs/CMakeLists.txt");
     let built: BTreeSet<_> = cmake.split('"').filter(|part| part.starts_with("msg/")).map(str::to_owned).collect();
-    let files = fs::read_dir(root().join("ros/pivotal_msgs/msg")).unwrap();
+    let files = fs::read_dir(root().join("msg")).unwrap();
     let there: BTreeSet<_> = files.map(|file| format!("msg/{}", file.unwrap().file_name().to_string_lossy())).collect();
     assert_eq!(built, there);
+    let seen_by_cmake = root().join("ros/pivotal_msgs/msg").canonicalize().unwrap();
+    assert_eq!(seen_by_cmake, root().join("msg").canonicalize().unwrap());
 }
 
 #[test]

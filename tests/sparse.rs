@@ -1,9 +1,7 @@
 //! Sparse convolution against its definition, dense convolution and the reference's numbers.
 
-mod backbone;
 mod dense;
 mod fused;
-mod golden;
 mod pairs;
 
 use pivotal::sparse::{ConvShape, Lattice, Sites};

@@ -1,6 +1,7 @@
 //! Distils, evaluates, imports: the command line of [`pivotal`]'s offline side. One file per command.
 
 mod trainer {
+    pub mod check_dump;
     pub mod convert;
     pub mod doctor;
     pub mod dump_teacher;
@@ -44,6 +45,7 @@ enum Command {
     Synth(synth::SynthArgs),
     Train(train::TrainArgs),
     DumpTeacher(dump_teacher::DumpTeacherArgs),
+    CheckDump(check_dump::CheckDumpArgs),
     Untrained(specs::UntrainedArgs),
     Specs(specs::SpecsArgs),
 }
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Command::Synth(args) => synth::run(&args),
         Command::Train(args) => train::run(&args),
         Command::DumpTeacher(args) => dump_teacher::run(&args),
+        Command::CheckDump(args) => check_dump::run(&args),
         Command::Untrained(args) => specs::untrained(&args),
         Command::Specs(args) => specs::list(&args),
     };

@@ -36,13 +36,17 @@
 //!     safetensors.torch.save_file(out, path.replace("inputs", "dump"))
 //! ```
 //!
-//! `tests/training/foreign_teacher.py` is a whole one in plain Python.
+//! `tests/training/foreign_teacher.py` is a whole one in plain Python. Of a two-stage teacher (PV-RCNN++ in the paper's cross-stage pair) the
+//! logits are those of its first stage's heat map, the boxes those that its second stage has refined, with their scores, not suppressed.
+//! `trainer check-dump dump --inputs inputs` looks at the result before a student does.
 
+mod check;
 mod make;
 mod reader;
 mod shard;
 mod writer;
 
+pub use check::DumpCheck;
 pub use make::{DumpFrames, DumpReport, MakeError, dump_inputs, dump_outputs};
 pub use reader::DumpReader;
 pub use writer::{DumpWriter, InputWriter};

@@ -1,5 +1,6 @@
 //! What the weights dictate: architecture, grid, classes, input features, thresholds. Travels beside the weights.
 
+mod anchor;
 mod network;
 
 use std::collections::BTreeMap;
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cloud::{Feature, InputSpec, IntensityMode};
 use crate::voxel::{Grid, VoxelCaps};
+pub use anchor::{AnchorHeadSpec, AnchorSpec};
 pub use network::{Backbone3dSpec, BackboneSpec, FrontSpec, HeadSpec, NetworkSpec, PillarNetSpec, VoxelNetSpec};
 
 /// The spec of one detector, as `spec.yaml` holds it. Unknown keys are refused.

@@ -6,7 +6,7 @@ use super::builtin_interfaces::Time;
 use super::std_msgs::Header;
 use super::{Message, MsgType, definition};
 
-/// What became of one cloud. `ros/pivotal_msgs/msg/FrameReport.msg` says what each field counts.
+/// What became of one cloud. `msg/FrameReport.msg` says what each field counts.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct FrameReport {
@@ -53,7 +53,7 @@ impl Message for FrameReport {
     const TYPE: MsgType = MsgType {
         ros: "pivotal_msgs/msg/FrameReport",
         dds: "pivotal_msgs::msg::dds_::FrameReport_",
-        definition: definition!("../../ros/pivotal_msgs/msg/FrameReport.msg", "std_msgs/Header", "builtin_interfaces/Time"),
+        definition: definition!("../../msg/FrameReport.msg", "std_msgs/Header", "builtin_interfaces/Time"),
         type_hash: "RIHS01_f17c2aab76b1dfdd63e809b295c9afef2f12584d781b550b6740e607cc4ea8c2",
     };
 }
@@ -71,7 +71,7 @@ impl Message for Float64Stamped {
     const TYPE: MsgType = MsgType {
         ros: "pivotal_msgs/msg/Float64Stamped",
         dds: "pivotal_msgs::msg::dds_::Float64Stamped_",
-        definition: definition!("../../ros/pivotal_msgs/msg/Float64Stamped.msg", "builtin_interfaces/Time"),
+        definition: definition!("../../msg/Float64Stamped.msg", "builtin_interfaces/Time"),
         type_hash: "RIHS01_f380f51bfedcad4b027c692408dd4542f4584b44a42263871b3930f2c356953b",
     };
 }

@@ -8,6 +8,7 @@ use super::{Case, ParityError};
 use crate::geometry::{Box3d, iou};
 use crate::model::spec::NmsSpec;
 use crate::postprocess::{Detection, suppress};
+use crate::train::anchor_targets::nearest_bev_iou;
 
 /// Boxes taken into account when a list of kept boxes does not say otherwise.
 const ALL: usize = 4096;
@@ -26,6 +27,12 @@ pub fn run(golden: &Golden, case: &mut Case) -> Result<(), ParityError> {
     case.stages.push(compare("bev_overlap_exact_geometry", &pairwise(iou::bev_overlap), exact_geometry, overlap));
     case.stages.push(compare("bev_iou", &pairwise(iou::reference::bev_iou), golden.get("bev_iou")?, overlap));
     case.stages.push(compare("iou3d", &pairwise(iou::reference::iou3d), golden.get("iou3d")?, overlap));
+
+    let rows = Vec::<f32>::try_from(golden.get("boxes")?.reshape([-1]))?;
+    let (rows, _) = rows.as_chunks::<7>();
+    let nearest: Vec<f32> = rows.iter().flat_map(|a| rows.iter().map(move |b| nearest_bev_iou(a, b))).collect();
+    let nearest = Tensor::from_slice(&nearest).view([rows.len() as i64, -1]);
+    case.stages.push(compare("nearest_bev_iou", &nearest, golden.get("nearest_bev_iou")?, Limit::Abs(1e-5)));
 
     let scores = Vec::<f32>::try_from(golden.get("scores")?)?;
     let lists: Vec<String> = golden.names().filter(|name| name.starts_with("nms_keep_thr")).map(str::to_owned).collect();

@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 
 use super::compare::{Limit, compare, exact};
 use super::golden::{Companion, Golden};
-use super::{Case, ParityError, kd_step};
+use super::{Case, ParityError, anchor_kd, kd_step};
 use crate::distill::label::{LabelKd, LabelScore, Merge, merge_labels};
 use crate::distill::logit::{Align, AlignTo, HeatMapLoss, Interpolation, LogitKd, SortKd, TruthMask, aligned, rank_mask};
 use crate::distill::teacher::TeacherOutput;
@@ -23,9 +23,9 @@ use crate::train::targets::{TargetSettings, Targets, TrueBox, draw_targets};
 use crate::voxel::Grid;
 
 /// Of losses on given maps.
-const LOSS: Limit = Limit::Each { relative: 1e-5, absolute: 1e-9 };
+pub(super) const LOSS: Limit = Limit::Each { relative: 1e-5, absolute: 1e-9 };
 /// Of their gradients.
-const GRADIENT: Limit = Limit::OfMax(1e-4);
+pub(super) const GRADIENT: Limit = Limit::OfMax(1e-4);
 /// Of heat map targets, and of maps resized.
 pub(super) const HEAT_MAP: Limit = Limit::Abs(1e-6);
 /// Of box targets.
@@ -36,6 +36,8 @@ pub fn run(path: &Path, case: &mut Case) -> Result<(), ParityError> {
     let companion = Companion::read(&path.with_file_name("kd.json"))?;
     if stem.starts_with("logit_") {
         logit(&Golden::read(path)?, &companion, &stem, case)
+    } else if stem == "anchor_logit" {
+        anchor_kd::run(&Golden::read(path)?, &companion, &stem, case)
     } else if stem == "label_assign" {
         label_assign(&Golden::read(path)?, &companion, case)
     } else if let Some(student) = stem.strip_prefix("e2e_") {
@@ -43,7 +45,6 @@ pub fn run(path: &Path, case: &mut Case) -> Result<(), ParityError> {
     } else {
         let what = match stem.as_str() {
             "feature" => "distillation of feature maps is not part of this build",
-            "anchor_logit" => "distillation of anchor heads is not part of this build",
             _ => "no distillation of that name is part of this build",
         };
         case.unsupported.push(what.to_owned());

@@ -1,18 +1,18 @@
-//! Parts of targets and losses on inputs of their own: radii, bumps, focal loss, L1 of boxes.
+//! Parts of targets and losses on inputs of their own: radii, bumps, focal loss, L1 of boxes, and what anchor heads have instead.
 
 use tch::{Kind, Tensor};
 
 use super::compare::{Limit, compare, exact};
 use super::golden::{Companion, Golden};
-use super::{Case, ParityError};
+use super::{Case, ParityError, anchors};
 use crate::train::loss::{box_loss, focal_loss, probabilities};
 use crate::train::targets::{draw_gaussian, gaussian_radius};
 
 /// Of losses and of the bumps.
-const LOSS: Limit = Limit::Each { relative: 1e-5, absolute: 1e-6 };
+pub(super) const LOSS: Limit = Limit::Each { relative: 1e-5, absolute: 1e-6 };
 /// Of radii in cells: vector libraries differ in the last bit of a square root, and the radius is a difference of larger numbers.
 const RADIUS: Limit = Limit::Abs(1e-5);
-const GRADIENT: Limit = Limit::OfMax(1e-4);
+pub(super) const GRADIENT: Limit = Limit::OfMax(1e-4);
 /// The logits of `focal_saturated` are those of `focal` times this.
 const SATURATION: f64 = 8.0;
 /// The target of `focal_no_positive` is that of `focal` times this, so that nothing in it is 1.
@@ -28,8 +28,7 @@ pub fn run(golden: &Golden, companion: &Companion, case: &mut Case) -> Result<()
 
     boxes(golden, case)?;
     case.unsupported.push("gaussians_sharper_True: no released configuration sharpens".to_owned());
-    case.unsupported.push("coder, dir, limit_period, sigmoid_focal, smooth_l1: this build has no anchor head".to_owned());
-    Ok(())
+    anchors::component_stages(golden, case)
 }
 
 /// `radius_min_overlap<o>` of every overlap, and its whole part.
@@ -101,7 +100,7 @@ fn focal(
 }
 
 /// A copy that collects gradients.
-fn collecting(tensor: &Tensor) -> Tensor {
+pub(super) fn collecting(tensor: &Tensor) -> Tensor {
     tensor.copy().set_requires_grad(true)
 }
 

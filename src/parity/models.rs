@@ -6,7 +6,7 @@ use tch::{Device, IndexOp, Kind, Tensor};
 
 use super::compare::{Limit, StageResult, compare, exact};
 use super::golden::{Companion, Golden};
-use super::{Case, ParityError, training};
+use super::{Case, ParityError, anchor_head, training};
 use crate::geometry::wrap_angle;
 use crate::model::backbone_3d::{ENCODED, SparseStage};
 use crate::model::center_head::{HeadMaps, REGRESSION_BRANCHES};
@@ -48,6 +48,10 @@ pub fn run(path: &Path, case: &mut Case) -> Result<(), ParityError> {
     let model: String = companion.get(&["model"])?;
     let Ok(mut spec) = ModelSpec::builtin(&model) else {
         case.unsupported.push(format!("`{model}` is no network of this build"));
+        let golden = Golden::read(path)?;
+        if golden.find("eval/head/conv_cls").is_some() {
+            anchor_head::run(&golden, &companion, case)?;
+        }
         return Ok(());
     };
     spec.grid.range = companion.get(&["point_cloud_range"])?;
@@ -302,15 +306,15 @@ fn compare_boxes(
     Ok(())
 }
 
-struct GoldenBox {
-    row: [f64; 7],
-    score: f32,
-    label: i64,
+pub(super) struct GoldenBox {
+    pub row: [f64; 7],
+    pub score: f32,
+    pub label: i64,
 }
 
 /// Whether two sets of boxes are the same: each golden box has one of ours within 1e-3 m, sizes within 1e-4 of themselves, yaw within
 /// 1e-4 modulo a turn, score within its limit, and none of ours is left over. Order may swap where scores are that close.
-fn same_set(stage: &str, ours: &[Detection], golden: &[GoldenBox], score_limit: f64) -> StageResult {
+pub(super) fn same_set(stage: &str, ours: &[Detection], golden: &[GoldenBox], score_limit: f64) -> StageResult {
     let limit = format!("same set: 1e-3 m, 1e-4, {score_limit:.0e}");
     if ours.len() != golden.len() {
         return StageResult::mismatch(stage, &limit, format!("ours has {} boxes, golden {}", ours.len(), golden.len()));

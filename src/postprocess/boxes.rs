@@ -47,14 +47,12 @@ pub fn decode_boxes(
         let expected = format!("[{n_peaks}, {REGRESSION_CHANNELS}]");
         return Err(PostprocessError::Shape { tensor: "regression", expected, got: shape });
     }
-    let class_thresholds: Vec<f32> =
-        classes.iter().map(|class| *spec.class_score_thresholds.get(class).unwrap_or(&spec.score_threshold)).collect();
-
+    let filters = Filters::new(classes, spec);
     let mut decoded = Decoded { detections: Vec::new(), n_non_finite: 0 };
     for row in download(peaks, regression)?.chunks_exact((PEAK_COLUMNS + REGRESSION_CHANNELS) as usize) {
         let &[score, class, cell_y, cell_x, ref regressed @ ..] = row else { continue };
         let class = class as i64;
-        let known = usize::try_from(class).ok().and_then(|idx| Some((idx, *class_thresholds.get(idx)?)));
+        let known = usize::try_from(class).ok().and_then(|idx| Some((idx, *filters.class_scores.get(idx)?)));
         let Some((class_idx, class_threshold)) = known else {
             return Err(PostprocessError::Class { expected: classes.len(), got: class });
         };
@@ -66,9 +64,8 @@ pub fn decode_boxes(
             decoded.n_non_finite += 1;
             continue;
         }
-        let range_m = values[0].hypot(values[1]);
-        let is_centered = (0..3).all(|axis| (spec.center_limit[axis]..=spec.center_limit[axis + 3]).contains(&values[axis]));
-        if is_centered && distance_threshold(spec, range_m).is_none_or(|threshold| score > threshold) {
+        let exceeds = filters.distance_score(&values).is_none_or(|threshold| score > threshold);
+        if exceeds && filters.is_centered(&values) {
             decoded.detections.push(Detection { box3d: Box3d::from_row(values.map(f64::from)), score, class_idx });
         }
     }
@@ -91,6 +88,40 @@ fn box_row(cell: [f32; 2], regressed: &[f32], grid: &Grid, stride: f32) -> [f32;
     [center(0), center(1), z, log_size[0].exp(), log_size[1].exp(), log_size[2].exp(), sin.atan2(cos)]
 }
 
-fn distance_threshold(spec: &PostprocessSpec, range_m: f32) -> Option<f32> {
-    spec.distance_score_thresholds.iter().rev().find(|entry| entry.from_m <= range_m).map(|entry| entry.score)
+/// What decides which boxes are kept.
+pub(super) struct Filters<'a> {
+    class_scores: Vec<f32>,
+    spec: &'a PostprocessSpec,
+}
+
+impl<'a> Filters<'a> {
+    pub(super) fn new(classes: &[String], spec: &'a PostprocessSpec) -> Self {
+        let class_score = |class| *spec.class_score_thresholds.get(class).unwrap_or(&spec.score_threshold);
+        Self { class_scores: classes.iter().map(class_score).collect(), spec }
+    }
+
+    /// The threshold of a class.
+    ///
+    /// # Panics
+    /// When there is no such class.
+    pub(super) fn class_score(&self, class_idx: usize) -> f32 {
+        self.class_scores[class_idx]
+    }
+
+    /// The lowest threshold of a class.
+    pub(super) fn lowest_score(&self) -> f32 {
+        self.class_scores.iter().copied().fold(1.0, f32::min)
+    }
+
+    /// The threshold at a box's distance, if there is one.
+    pub(super) fn distance_score(&self, values: &[f32; 7]) -> Option<f32> {
+        let range_m = values[0].hypot(values[1]);
+        self.spec.distance_score_thresholds.iter().rev().find(|entry| entry.from_m <= range_m).map(|entry| entry.score)
+    }
+
+    /// Whether a box's centre is within the limits.
+    pub(super) fn is_centered(&self, values: &[f32; 7]) -> bool {
+        let limit = &self.spec.center_limit;
+        (0..3).all(|axis| (limit[axis]..=limit[axis + 3]).contains(&values[axis]))
+    }
 }

@@ -16,10 +16,16 @@ use crate::model::spec::ModelSpec;
 /// first steps.
 const HEAT_MAP_BIAS: f64 = -2.19;
 
+/// Bias of the anchor head's classes: every anchor begins at probability 0.01.
+const ANCHOR_CLASS_BIAS: f64 = -4.595_119_850_134_59;
+
+/// Deviation of the weights of the anchor head's boxes: they begin as the anchors themselves.
+const ANCHOR_BOX_DEVIATION: f64 = 1e-3;
+
 /// Weights for every tensor of a spec, f32 on the CPU. Each tensor depends only on the seed, its name and its shape.
 ///
 /// # Source
-/// sparsekd-spec section 2.4 for the head. Where it is silent, PyTorch's defaults as OpenPCDet leaves them: convolutions, transposed
+/// sparsekd-spec sections 2.4 and 2.8 for the heads. Where it is silent, PyTorch's defaults as OpenPCDet leaves them: convolutions, transposed
 /// convolutions and linear layers uniform within 1 / sqrt(fan-in), their biases too, norms 1 and 0.
 pub fn fresh_weights(spec: &ModelSpec, seed: u64) -> Weights {
     let decls = expected_params(spec);
@@ -63,6 +69,8 @@ fn start(decl: &ParamDecl, decls: &[ParamDecl]) -> Start {
         (_, Some(layer)) if layer.shape.len() == 1 => Start::Constant(if last == "bias" { 0.0 } else { 1.0 }),
         ("bias", _) if of_regression => Start::Constant(0.0),
         ("bias", _) if path.ends_with(".hm.1") => Start::Constant(HEAT_MAP_BIAS),
+        ("bias", _) if path.ends_with(".conv_cls") => Start::Constant(ANCHOR_CLASS_BIAS),
+        ("weight", _) if path.ends_with(".conv_box") => Start::Normal(ANCHOR_BOX_DEVIATION),
         (_, Some(layer)) if of_regression => Start::Normal((2.0 / fan_in(&layer.shape)).sqrt()),
         (_, Some(layer)) => Start::Uniform(1.0 / fan_in(&layer.shape).sqrt()),
         (_, None) => Start::Constant(0.0),

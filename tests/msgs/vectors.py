@@ -54,7 +54,7 @@ for name, text in VISION_MSGS.items():
 for name, text in AUTOWARE_PERCEPTION_MSGS.items():
     store.register(get_types_from_msg(text, f"autoware_perception_msgs/msg/{name}"))
 for name in OWN:
-    text = (HERE / f"../../ros/pivotal_msgs/msg/{name}.msg").read_text()
+    text = (HERE / f"../../msg/{name}.msg").read_text()
     store.register(get_types_from_msg(text, f"pivotal_msgs/msg/{name}"))
 
 

@@ -139,11 +139,26 @@ fn teacher_of_another_program_teaches() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/training/foreign_teacher.py");
     let folders = ["inputs", "dump"].map(|name| bench.path(name));
     succeeded(&Command::new("python3").arg(script).args(&folders).output().unwrap());
+    let check_dump = |dump: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trainer"));
+        command.arg("check-dump").arg(dump).arg("--inputs").arg(&folders[0]).output().unwrap()
+    };
+    let checked = check_dump(&folders[1]);
+    assert!(checked.status.success() && text(&checked).ends_with("sound\n"), "{}", text(&checked));
     let settings = format!("--set epochs=1 --set distill.inherit=null --set distill.teacher.from.dump={}", folders[1].display());
     let taught = bench.finished("taught", &settings);
     assert!(bench.losses("taught").iter().all(|loss| loss["kd_heat_map"] > 0.0));
     // What was asked is not an answer.
     let output = bench.train("refused", &settings.replace("/dump", "/inputs")).output().unwrap();
     assert!(text(&output).contains("dump.json: content is Inputs, this run needs Outputs"), "{}", text(&output));
+    let refused = check_dump(&folders[0]);
+    assert!(text(&refused).contains("dump.json: content is Inputs"), "{}", text(&refused));
     assert!(taught != bench.finished("untaught", "--set epochs=1"), "the teacher changes nothing");
+    for shard in fs::read_dir(&folders[1]).unwrap().map(|entry| entry.unwrap().path()) {
+        if shard.extension().is_some_and(|extension| extension == "safetensors") {
+            fs::remove_file(shard).unwrap();
+        }
+    }
+    let unanswered = check_dump(&folders[1]);
+    assert!(unanswered.status.code() == Some(1) && text(&unanswered).contains("has no answer"), "{}", text(&unanswered));
 }

@@ -71,13 +71,41 @@ impl DumpReader {
         if let Some((key, found, needed)) = header.data.as_ref().and_then(|found| found.difference(data)) {
             return Err(DumpError::Other { path: dir.join(HEADER_FILE), key, found, needed });
         }
-        let mut reader =
-            Self { dir: dir.to_owned(), header, shards: Vec::new(), frames: BTreeMap::new(), has_regression: regression };
+        Self::with_header(dir, header, Some(regression))
+    }
+
+    /// Opens a dump whatever run it is for, with regression maps where there are any.
+    ///
+    /// # Errors
+    /// When the dump is damaged or holds no outputs.
+    pub fn open_as_it_is(dir: &Path) -> Result<Self, DumpError> {
+        let header = read_header(dir)?;
+        if header.content != DumpContent::Outputs {
+            let (found, needed) = (format!("{:?}", header.content), format!("{:?}", DumpContent::Outputs));
+            return Err(DumpError::Other { path: dir.join(HEADER_FILE), key: "content", found, needed });
+        }
+        Self::with_header(dir, header, None)
+    }
+
+    /// `regression` tells whether its maps are wanted; `None` for whatever is there.
+    fn with_header(dir: &Path, header: DumpHeader, regression: Option<bool>) -> Result<Self, DumpError> {
+        let mut reader = Self { dir: dir.to_owned(), header, shards: Vec::new(), frames: BTreeMap::new(), has_regression: false };
         for path in shard_paths(dir)? {
             reader.add_shard(path)?;
         }
-        reader.check_frames(regression)?;
+        reader.has_regression = regression.unwrap_or_else(|| reader.frames.values().any(|frame| frame.regression.is_some()));
+        reader.check_frames(reader.has_regression)?;
         Ok(reader)
+    }
+
+    /// Epoch and name of every stored frame.
+    pub fn names(&self) -> impl Iterator<Item = (u64, SampleId)> {
+        self.frames.keys().cloned()
+    }
+
+    /// Whether regression maps are read.
+    pub fn has_regression(&self) -> bool {
+        self.has_regression
     }
 
     /// Checks that there is something for each of so many epochs. Frames that cannot be used have no outputs, so which ones are there
