@@ -18,7 +18,7 @@ const CONFINED: [(&str, &[&str]); 8] = [
     ("clap", &["bin/", "replay/args"]),
     (
         "tch",
-        &["data/batch", "device", "distill", "import", "model", "node", "parity", "pipeline", "postprocess", "train", "voxel"],
+        &["data/batch", "device", "distill", "import", "model", "node", "parity", "pipeline", "postprocess", "sparse", "train", "voxel"],
     ),
 ];
 

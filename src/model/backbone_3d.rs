@@ -186,7 +186,7 @@ impl Backbone3d {
             let convolved = convolve(&x, &offsets_first(weight)?, bias.as_ref(), &rules)?;
             x = norm.forward(&convolved, mode);
             if let (Residual::Closes, Some(kept)) = (spec.residual, &kept) {
-                x = x + kept;
+                x = x.f_add(kept)?;
             }
             x = x.relu();
             sites = out_sites;

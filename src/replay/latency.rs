@@ -112,8 +112,8 @@ mod tests {
         let frames = [0.0, 30.0, 50.0].map(|picture_ms| FrameTimes { total_ms: 10.0, picture_ms, ..FrameTimes::default() });
         let lines = table(&frames);
         assert_eq!(lines.iter().map(|line| line.0).collect::<Vec<_>>(), STAGES.map(|stage| stage.0));
-        assert_eq!((lines[10].1.n, lines[10].1.mean_ms), (2, 40.0));
-        assert_eq!((lines[7].1.n, lines[7].1.mean_ms), (3, 10.0));
+        assert_eq!((lines[11].1.n, lines[11].1.mean_ms), (2, 40.0));
+        assert_eq!((lines[8].1.n, lines[8].1.mean_ms), (3, 10.0));
         assert!(table(&[]).is_empty());
     }
 }
