@@ -15,6 +15,7 @@ fn classes() -> Vec<String> {
 }
 
 /// The head of the published Waymo configurations.
+#[allow(clippy::approx_constant)] // their own five digits
 fn head() -> AnchorHeadSpec {
     let anchor = |class: &str, size_m: [f32; 3], [matched_iou, unmatched_iou]: [f32; 2]| AnchorSpec {
         class: class.to_owned(),

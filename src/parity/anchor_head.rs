@@ -18,7 +18,7 @@ const LOSS: f64 = 1e-5;
 /// Of scores.
 const SCORE: f64 = 1e-6;
 
-/// Anchors, boxes, targets, losses and their gradients from the maps that the file holds.
+/// Anchors and targets, and where the file holds the maps whole, boxes, losses and gradients from them.
 pub fn run(golden: &Golden, companion: &Companion, case: &mut Case) -> Result<(), ParityError> {
     let classes = ["Vehicle", "Pedestrian", "Cyclist"].map(str::to_owned);
     let grid = Grid::new(companion.get(&["point_cloud_range"])?, companion.get(&["voxel_size"])?);
@@ -26,16 +26,24 @@ pub fn run(golden: &Golden, companion: &Companion, case: &mut Case) -> Result<()
         let map = |name: &str| Ok::<_, ParityError>(collecting(golden.get(&format!("{mode}/head/{name}"))?));
         Ok(AnchorMaps { cls: map("conv_cls")?, boxes: map("conv_box")?, direction: map("conv_dir_cls")? })
     };
-    let of_eval = maps("eval")?;
-    let (_, _, h, w) = of_eval.cls.size4()?;
-    let anchors = Anchors::new(&grid, [w as usize, h as usize], &waymo_head(), &classes);
+    // The map has as many cells as there are labels for the anchors of one, and as many rows as the anchors' own tensor.
+    let (_, n_anchors) = golden.get("targets/box_cls_labels")?.size2()?;
+    let rows = golden.starting_with("head/anchors").find_map(|(_, t)| (t.dim() == 4).then(|| t.size()[0]));
+    let h = rows.filter(|h| *h > 0).ok_or_else(|| golden.content_error("head/anchors", "is missing"))?;
+    let head = waymo_head();
+    let w = n_anchors / h / head.anchors_per_cell() as i64;
+    let anchors = Anchors::new(&grid, [w as usize, h as usize], &head, &classes);
     anchors::anchor_stage(golden, &anchors, case)?;
     let frames = training::true_boxes(golden, "input/gt_boxes")?;
+    let targets = anchors::target_stages(golden, companion, &frames, &anchors, case)?;
+    if golden.find("eval/head/conv_cls").is_none() || golden.find("eval/head/conv_box").is_none() {
+        return Ok(());
+    }
+    let of_eval = maps("eval")?;
     for batch_idx in 0..frames.len() {
         let found = tch::no_grad(|| decode_anchors(&of_eval.frame(batch_idx), &anchors, &classes, &thresholds()))?;
         anchors::decode_stages(golden, batch_idx, "eval", &found.detections, SCORE, case)?;
     }
-    let targets = anchors::target_stages(golden, companion, &frames, &anchors, case)?;
     for (prefix, maps) in [("train_frozenbn", of_eval), ("train", maps("train")?)] {
         let loss = anchor_loss(&maps, &targets, classes.len());
         anchors::loss_stages(companion, prefix, &loss, LOSS, case)?;
@@ -75,7 +83,7 @@ fn waymo_head() -> AnchorHeadSpec {
         ],
         rotations_rad: vec![0.0, 1.57],
         direction_bins: 2,
-        direction_offset_rad: 0.785_39,
+        direction_offset_rad: anchors::DIRECTION_OFFSET_RAD,
     }
 }
 

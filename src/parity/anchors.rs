@@ -13,6 +13,9 @@ use crate::train::anchor_loss::{AnchorLoss, AnchorLossWeights, direction_loss, f
 use crate::train::anchor_targets::{AnchorTargets, match_anchors};
 use crate::train::targets::TrueBox;
 
+/// Where the first direction begins in every published configuration, to its own five digits.
+#[allow(clippy::approx_constant)]
+pub const DIRECTION_OFFSET_RAD: f32 = 0.785_39;
 /// Of anchors in metres.
 const ANCHORS: Limit = Limit::Abs(1e-5);
 /// Of boxes relative to anchors.
@@ -142,17 +145,17 @@ pub fn component_stages(golden: &Golden, case: &mut Case) -> Result<(), ParityEr
 
 /// `coder/*` and the directions of its boxes.
 fn coder(golden: &Golden, case: &mut Case) -> Result<(), ParityError> {
-    // Of every published configuration.
-    let directions = Directions { n_bins: 2, offset_rad: 0.785_39 };
+    let directions = Directions { n_bins: 2, offset_rad: DIRECTION_OFFSET_RAD };
     let rows = |name: &str| Ok::<_, ParityError>(Vec::<f32>::try_from(golden.get(name)?.reshape([-1]))?);
     let (anchors, boxes, codes) = (rows("coder/anchors")?, rows("coder/boxes")?, rows("coder/encoded")?);
-    let pairs = |of: &[f32], with: &dyn Fn(&[f32; 7], &[f32; 7]) -> [f32; 7]| {
+    type Code = fn(&[f32; BOX_VALUES], &[f32; BOX_VALUES]) -> [f32; BOX_VALUES];
+    let pairs = |of: &[f32], with: Code| {
         let (of, anchors) = (of.as_chunks::<BOX_VALUES>().0, anchors.as_chunks::<BOX_VALUES>().0);
         let rows: Vec<f32> = of.iter().zip(anchors).flat_map(|(row, anchor)| with(row, anchor)).collect();
         Tensor::from_slice(&rows).view([-1, BOX_VALUES as i64])
     };
-    case.stages.push(compare("coder/encoded", &pairs(&boxes, &encode), golden.get("coder/encoded")?, CODES));
-    case.stages.push(compare("coder/decoded", &pairs(&codes, &decode), golden.get("coder/decoded")?, BOXES));
+    case.stages.push(compare("coder/encoded", &pairs(&boxes, encode), golden.get("coder/encoded")?, CODES));
+    case.stages.push(compare("coder/decoded", &pairs(&codes, decode), golden.get("coder/decoded")?, BOXES));
     let bins = codes.as_chunks::<BOX_VALUES>().0.iter().zip(anchors.as_chunks::<BOX_VALUES>().0);
     let bins: Vec<i64> = bins.map(|(code, anchor)| directions.bin_of(code[6] + anchor[6]) as i64).collect();
     case.stages.push(compare("dir_target", &Tensor::from_slice(&bins).view([1, -1]), golden.get("dir_target")?, Limit::Exact));

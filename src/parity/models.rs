@@ -49,7 +49,7 @@ pub fn run(path: &Path, case: &mut Case) -> Result<(), ParityError> {
     let Ok(mut spec) = ModelSpec::builtin(&model) else {
         case.unsupported.push(format!("`{model}` is no network of this build"));
         let golden = Golden::read(path)?;
-        if golden.find("eval/head/conv_cls").is_some() {
+        if golden.find("targets/box_cls_labels").is_some() {
             anchor_head::run(&golden, &companion, case)?;
         }
         return Ok(());
