@@ -18,7 +18,20 @@ const CONFINED: [(&str, &[&str]); 8] = [
     ("clap", &["bin/", "replay/args"]),
     (
         "tch",
-        &["data/batch", "device", "distill", "import", "model", "node", "parity", "pipeline", "postprocess", "sparse", "train", "voxel"],
+        &[
+            "data/batch",
+            "device",
+            "distill",
+            "import",
+            "model",
+            "node",
+            "parity",
+            "pipeline",
+            "postprocess",
+            "sparse",
+            "train",
+            "voxel",
+        ],
     ),
 ];
 

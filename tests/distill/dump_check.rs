@@ -55,10 +55,10 @@ fn mistakes_of_foreign_dumps_are_named() {
     let cases: [(&str, Spoil); 5] = [
         ("with rows and columns swapped 4 do", |output| output.heat_map = output.heat_map.transpose(2, 3).contiguous()),
         ("probabilities, where logits belong", |output| output.heat_map = output.heat_map.sigmoid()),
-        ("1 of 4 confident boxes lie where their class is hot", |output| {
+        ("0 of 4 confident boxes lie where their class is hot; check stride", |output| {
             output.heat_map = output.heat_map.flip([1, 2]);
         }),
-        ("0 of 4 confident boxes lie where their class is hot; check stride", |output| {
+        ("1 of 4 confident boxes lie where their class is hot", |output| {
             output.boxes[0].iter_mut().for_each(|detection| detection.class_idx = (detection.class_idx + 1) % 3);
         }),
         ("a box at (40.0, -0.6) is outside of the range", |output| output.boxes[0][3].box3d.center[0] = 40.0),
